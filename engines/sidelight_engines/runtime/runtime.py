@@ -1,0 +1,56 @@
+"""What a runtime is to the explainers: a forward pass with taps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+class RuntimeKind(Enum):
+    """What evaluates a model."""
+
+    ONNX_RUNTIME = "onnx_runtime"
+    TENSORFLOW = "tensorflow"
+
+
+class ForwardPass(Protocol):
+    """A forward pass through one model, compiled for one list of tensors to fetch."""
+
+    def __call__(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """Evaluates the model.
+
+        Args:
+            inputs: input name -> array of the input's dtype, axis 0 the batch, the same length in all.
+
+        Returns:
+            One array per fetched tensor, in the order in which they were asked for; axis 0 is the batch.
+        """
+        ...
+
+
+class Runtime(Protocol):
+    """Evaluates one model. Safe to call from several threads."""
+
+    @property
+    def kind(self) -> RuntimeKind:
+        """What evaluates the model."""
+        ...
+
+    def forward(self, tensors: Sequence[str]) -> ForwardPass:
+        """Prepares a forward pass that fetches these tensors; cached, so asking again is cheap.
+
+        Args:
+            tensors: tensor names of the graph: outputs, layers' tensors, logits.
+        """
+        ...
+
+
+def as_input(array: Array, dtype: str) -> Array:
+    """The array as a runtime wants it: row-major and of the input's dtype."""
+    return np.ascontiguousarray(array, dtype=np.dtype(dtype))
