@@ -1,0 +1,1 @@
+"""Generated stubs of the sidelight.v1 contract; `make proto` makes them anew."""

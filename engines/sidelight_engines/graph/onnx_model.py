@@ -1,0 +1,280 @@
+"""Reads an ONNX file into a checked proto and the format-neutral description of the model.
+
+TensorFlow is not imported here, so a model can be listed and run by ONNX Runtime without it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.checker
+import onnx.inliner
+import onnx.shape_inference
+
+from sidelight_engines.errors import ModelInvalid
+from sidelight_engines.graph.graph import Graph, ModelFormat, TensorSpec
+from sidelight_engines.graph.layers import build_graph
+from sidelight_engines.graph.onnx_weights import attribute_weights, learned_constants
+from sidelight_engines.graph.step import Step, TensorType
+
+logger = logging.getLogger(__name__)
+
+# Above this many elements a constant is data, not shape arithmetic: shape inference need not carry it.
+_SHAPE_CONSTANT_ELEMENTS = 1024
+# Protobuf can not serialise more, and both runtimes take a serialised model.
+_LARGEST_MODEL_BYTES = 2**31 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxModel:
+    """An ONNX model in memory. It is never changed, so threads may share it.
+
+    Attributes:
+        proto: the model, with external data read in and its local functions inlined.
+        graph: its description.
+        names: the unique name of each node of ``proto.graph``, in order; nodes that the file leaves
+            without a name are called after their operation and position (``Conv_3``).
+        types: tensor name -> what declaration and shape inference tell of it.
+        constants: tensor name -> value, of initializers and of what Constant nodes make.
+        parameters: name of a learned constant (``node/attribute`` for the weights that ai.onnx.ml keeps
+            in attributes) -> number of elements, in the order of evaluation.
+        opsets: operator domain (``""`` for ONNX's own) -> version that the file declares.
+    """
+
+    proto: onnx.ModelProto
+    graph: Graph
+    names: tuple[str, ...]
+    types: Mapping[str, TensorType]
+    constants: Mapping[str, onnx.TensorProto]
+    parameters: Mapping[str, int]
+    opsets: Mapping[str, int]
+
+
+def read_onnx_model(path: Path) -> OnnxModel:
+    """Reads and checks an ONNX file.
+
+    Args:
+        path: the ``model.onnx``; files of external data are looked for beside it.
+
+    Raises:
+        ModelInvalid: the file can not be read, is not a valid ONNX model, is larger than 2 GiB with its
+            external data, or has no output that is a dense numeric tensor.
+    """
+    try:
+        # By path, so that external data is checked too; and in C++, which tells a truncated file from a
+        # sound one before Python parses it.
+        onnx.checker.check_model(str(path))
+        proto = onnx.load(path)
+    except (onnx.checker.ValidationError, OSError, ValueError) as error:
+        raise ModelInvalid(f"{path.name} is not a valid ONNX model: {_first_line(error)}") from error
+    if proto.ByteSize() > _LARGEST_MODEL_BYTES:
+        raise ModelInvalid(f"{path.name} holds {proto.ByteSize()} bytes with its external data; at most 2 GiB can be")
+    return describe_onnx_model(proto)
+
+
+def describe_onnx_model(proto: onnx.ModelProto) -> OnnxModel:
+    """Describes a checked model that is in memory.
+
+    Args:
+        proto: the model, its external data read in. It must not be changed afterwards.
+
+    Raises:
+        ModelInvalid: it has no output that is a dense numeric tensor, or its functions can not be inlined.
+    """
+    if proto.functions:
+        try:
+            proto = onnx.inliner.inline_local_functions(proto)
+        except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
+            raise ModelInvalid(f"the model's local functions can not be inlined: {_first_line(error)}") from error
+    nodes = proto.graph.node
+    names = _unique_names(nodes)
+    types = _infer_types(proto)
+    constants = dict(_constants(proto.graph))
+    parameters = learned_constants(nodes, names, constants)
+    graph = build_graph(
+        ModelFormat.ONNX,
+        " ".join(part for part in (proto.producer_name, proto.producer_version) if part),
+        _steps(nodes, names, types),
+        _inputs(proto.graph, types),
+        _outputs(proto.graph, types),
+        parameters,
+    )
+    opsets = {_domain(entry.domain): entry.version for entry in proto.opset_import}
+    return OnnxModel(proto, graph, names, types, constants, parameters, opsets)
+
+
+def captured_tensors(graph: onnx.GraphProto) -> Iterator[str]:
+    """The tensors that a subgraph (the body of If, Loop or Scan) reads from around it."""
+    own = {value.name for value in graph.input}
+    own.update(initializer.name for initializer in graph.initializer)
+    own.update(output for node in graph.node for output in node.output)
+    for node in graph.node:
+        yield from (name for name in _read(node) if name and name not in own)
+    # A body may hand an outer tensor straight through.
+    yield from (value.name for value in graph.output if value.name not in own)
+
+
+def _read(node: onnx.NodeProto) -> Iterator[str]:
+    yield from node.input
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield from captured_tensors(attribute.g)
+
+
+def _domain(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _unique_names(nodes: Iterable[onnx.NodeProto]) -> tuple[str, ...]:
+    taken: set[str] = set()
+    names = []
+    for index, node in enumerate(nodes):
+        base = node.name or f"{node.op_type}_{index}"
+        name = base
+        suffix = 1
+        while name in taken:
+            name = f"{base}_{suffix}"
+            suffix += 1
+        taken.add(name)
+        names.append(name)
+    return tuple(names)
+
+
+def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    for initializer in graph.initializer:
+        yield initializer.name, initializer
+    for node in graph.node:
+        if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+            value = constant_value(node)
+            if value is not None:
+                yield node.output[0], value
+
+
+def constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """What a Constant node makes; None for strings and sparse tensors."""
+    for attribute in node.attribute:
+        match attribute.name:
+            case "value":
+                return attribute.t
+            case "value_float":
+                return onnx.numpy_helper.from_array(np.asarray(attribute.f, np.float32))
+            case "value_floats":
+                return onnx.numpy_helper.from_array(np.asarray(attribute.floats, np.float32))
+            case "value_int":
+                return onnx.numpy_helper.from_array(np.asarray(attribute.i, np.int64))
+            case "value_ints":
+                return onnx.numpy_helper.from_array(np.asarray(attribute.ints, np.int64))
+    return None
+
+
+def _steps(nodes: Sequence[onnx.NodeProto], names: Sequence[str], types: Mapping[str, TensorType]) -> list[Step]:
+    steps = []
+    for node, name in zip(nodes, names, strict=True):
+        outputs = tuple(output for output in node.output if output)
+        captured = dict.fromkeys(_read(node)).keys() - set(node.input)
+        inputs = (*node.input, *sorted(captured), *attribute_weights(node, name))
+        known = {output: types[output] for output in outputs if output in types}
+        steps.append(Step(name, node.op_type, inputs, outputs, known))
+    return steps
+
+
+def _infer_types(proto: onnx.ModelProto) -> dict[str, TensorType]:
+    """Tensor name -> declared or inferred type, of the tensors that have one."""
+    graph = proto.graph
+    try:
+        graph = onnx.shape_inference.infer_shapes(_without_data(proto), data_prop=True).graph
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
+        # Shapes are a help, not a need: both runtimes find them while they run.
+        logger.warning("shapes could not be inferred: %s", _first_line(error))
+    types = {
+        value.name: _tensor_type(value.type.tensor_type)
+        for value in (*graph.value_info, *graph.input, *graph.output)
+        if value.type.HasField("tensor_type")
+    }
+    for initializer in proto.graph.initializer:
+        types[initializer.name] = TensorType(_dtype(initializer.data_type), tuple(initializer.dims))
+    return types
+
+
+def _without_data(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose large constants have shape and type but no data, so that inference copies little."""
+    light = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import)
+    graph = light.graph
+    graph.name = proto.graph.name
+    for field in ("node", "input", "output", "value_info", "sparse_initializer"):
+        getattr(graph, field).extend(getattr(proto.graph, field))
+    for initializer in proto.graph.initializer:
+        if np.prod(initializer.dims, dtype=np.int64) <= _SHAPE_CONSTANT_ELEMENTS:
+            graph.initializer.append(initializer)
+        else:
+            graph.initializer.add(name=initializer.name, data_type=initializer.data_type, dims=initializer.dims)
+    return light
+
+
+def _tensor_type(tensor: onnx.TypeProto.Tensor) -> TensorType:
+    shape = None
+    if tensor.HasField("shape"):
+        shape = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
+    return TensorType(_dtype(tensor.elem_type), shape)
+
+
+def _dtype(element: int) -> str:
+    match element:
+        case onnx.TensorProto.UNDEFINED:
+            return ""
+        case onnx.TensorProto.STRING:
+            return "string"
+        case _:
+            return onnx.helper.tensor_dtype_to_np_dtype(element).name
+
+
+def _spec(name: str, tensor: str, kind: TensorType) -> TensorSpec:
+    # A tensor of unknown rank still has its batch axis.
+    return TensorSpec(name, tensor, kind.dtype, (None,) if kind.shape is None else kind.shape)
+
+
+def _inputs(graph: onnx.GraphProto, types: Mapping[str, TensorType]) -> list[TensorSpec]:
+    # Before IR version 4 every initializer was listed as an input too.
+    constants = {initializer.name for initializer in graph.initializer}
+    wanted = [value.name for value in graph.input if value.name not in constants]
+    return [_spec(name, name, types[name]) for name in wanted if name in types]
+
+
+def _outputs(graph: onnx.GraphProto, types: Mapping[str, TensorType]) -> list[TensorSpec]:
+    """The outputs that are dense numbers, floating-point ones first.
+
+    ZipMap turns the scores of a scikit-learn classifier into a list of dictionaries; its input, the scores
+    as a matrix, stands for its output.
+    """
+    makers = {output: node for node in graph.node for output in node.output if output}
+    floating, integer = [], []
+    for value in graph.output:
+        tensor = _before_zip_map(value.name, makers)
+        kind = types.get(tensor, TensorType())
+        if kind.dtype.startswith(("float", "bfloat")):
+            floating.append(_spec(value.name, tensor, kind))
+        elif kind.dtype.startswith(("int", "uint")):
+            integer.append(_spec(value.name, tensor, kind))
+    if not floating and not integer:
+        raise ModelInvalid("the model has no output that is a dense tensor of numbers, so nothing can be explained")
+    return floating + integer
+
+
+def _before_zip_map(tensor: str, makers: Mapping[str, onnx.NodeProto]) -> str:
+    reached = tensor
+    while (maker := makers.get(reached)) is not None:
+        if maker.op_type == "ZipMap":
+            return maker.input[0]
+        if maker.op_type != "Identity":
+            break
+        reached = maker.input[0]
+    return tensor

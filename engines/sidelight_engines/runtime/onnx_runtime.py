@@ -1,0 +1,240 @@
+"""Runs an ONNX model with ONNX Runtime: forward passes with taps, no gradients.
+
+A tap makes an inner tensor an output. ONNX Runtime optimises a graph for the outputs it has, so each set of
+tensors gets a session of its own, built from the nodes that the set needs; the set of all the model's outputs
+is one such session, shared by every request that only wants outputs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from sidelight_engines.errors import InvalidField, ModelInvalid, UnknownLayer
+from sidelight_engines.graph.graph import TensorSpec
+from sidelight_engines.graph.onnx_model import OnnxModel, captured_tensors
+from sidelight_engines.runtime.runtime import Array, ForwardPass, RuntimeKind, as_input
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+# Each session holds its own copy of the weights it needs.
+_TAPPED_SESSIONS = 8
+
+
+class OnnxRuntime:
+    """Evaluates one ONNX model. Safe to call from several threads.
+
+    A model whose batch axis has a fixed length is given any number of rows all the same: they are cut into
+    chunks of that length and the last chunk is filled up with copies of its last row.
+
+    Args:
+        model: the model.
+        threads: threads that one forward pass may use; ONNX Runtime's own choice (one per core) if None.
+    """
+
+    def __init__(self, model: OnnxModel, threads: int | None = None) -> None:
+        self._model = model
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._outputs = frozenset(spec.tensor for spec in model.graph.outputs)
+        self._output_session: onnxruntime.InferenceSession | None = None
+        self._tapped: OrderedDict[frozenset[str], onnxruntime.InferenceSession] = OrderedDict()
+        self._makers = {
+            output: index for index, node in enumerate(model.proto.graph.node) for output in node.output if output
+        }
+
+    @property
+    def kind(self) -> RuntimeKind:
+        """What evaluates the model."""
+        return RuntimeKind.ONNX_RUNTIME
+
+    def forward(self, tensors: Sequence[str]) -> ForwardPass:
+        """Prepares a forward pass that fetches these tensors.
+
+        Args:
+            tensors: ONNX value names; the model's inputs may be among them.
+
+        Raises:
+            UnknownLayer: the model has no such tensor.
+            ModelInvalid: ONNX Runtime can not load the model.
+        """
+        inputs = {spec.tensor for spec in self._model.graph.inputs}
+        for tensor in tensors:
+            if tensor not in self._makers and tensor not in inputs:
+                raise UnknownLayer("tensors", tensor, get_close_matches(tensor, self._makers, n=3))
+        wanted = frozenset(tensors) - inputs
+        session = self._session(wanted) if wanted else None
+        return _OnnxForwardPass(session, tuple(tensors), self._model.graph.inputs)
+
+    def _session(self, wanted: frozenset[str]) -> onnxruntime.InferenceSession:
+        # The lock is held while a session is made, so that two threads never make the same one.
+        with self._lock:
+            if wanted <= self._outputs:
+                if self._output_session is None:
+                    self._output_session = self._make_session(self._outputs)
+                return self._output_session
+            session = self._tapped.get(wanted)
+            if session is None:
+                session = self._make_session(wanted)
+                self._tapped[wanted] = session
+                if len(self._tapped) > _TAPPED_SESSIONS:
+                    self._tapped.popitem(last=False)
+            self._tapped.move_to_end(wanted)
+            return session
+
+    def _make_session(self, wanted: frozenset[str]) -> onnxruntime.InferenceSession:
+        import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+        options = onnxruntime.SessionOptions()
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        # Memory patterns are kept per input shape and never dropped; batches here come in every length.
+        options.enable_mem_pattern = False
+        # The arena keeps the most that was ever needed, for each session: 197 MiB against 85 MiB for a small
+        # convolutional network after batches of up to 96 images, and no faster without it.
+        options.enable_cpu_mem_arena = False
+        # Waiting threads sleep: the cores belong to the neighbour and to other workers too.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            return onnxruntime.InferenceSession(
+                self._cut(wanted).SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except (
+            state.Fail,
+            state.InvalidArgument,
+            state.InvalidGraph,
+            state.NotImplemented,
+            state.RuntimeException,
+        ) as e:
+            raise ModelInvalid(f"ONNX Runtime can not load the model: {e}") from e
+
+    def _cut(self, wanted: frozenset[str]) -> onnx.ModelProto:
+        """The part of the model that makes the wanted tensors, with those as its outputs."""
+        source = self._model.proto
+        nodes = source.graph.node
+        kept: set[int] = set()
+        needed: set[str] = set()
+        pending = list(wanted)
+        while pending:
+            tensor = pending.pop()
+            if tensor in needed:
+                continue
+            needed.add(tensor)
+            index = self._makers.get(tensor)
+            if index is not None and index not in kept:
+                kept.add(index)
+                pending.extend(name for name in nodes[index].input if name)
+                for attribute in nodes[index].attribute:
+                    if attribute.type == onnx.AttributeProto.GRAPH:
+                        pending.extend(captured_tensors(attribute.g))
+        # An IR version that lists initializers as inputs would let callers override them, which keeps
+        # ONNX Runtime from folding them.
+        cut = onnx.ModelProto(ir_version=max(source.ir_version, 4), opset_import=source.opset_import)
+        cut.graph.name = source.graph.name or "graph"
+        cut.graph.node.extend(nodes[index] for index in sorted(kept))
+        cut.graph.initializer.extend(value for value in source.graph.initializer if value.name in needed)
+        cut.graph.sparse_initializer.extend(
+            value for value in source.graph.sparse_initializer if value.values.name in needed
+        )
+        inputs = {spec.tensor for spec in self._model.graph.inputs}
+        cut.graph.input.extend(value for value in source.graph.input if value.name in inputs)
+        # Without a declared type ONNX Runtime finds the right one itself.
+        cut.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted))
+        return cut
+
+
+class _OnnxForwardPass:
+    """A forward pass through one session."""
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession | None,
+        tensors: tuple[str, ...],
+        inputs: tuple[TensorSpec, ...],
+    ) -> None:
+        self._session = session
+        self._tensors = tensors
+        self._inputs = inputs
+        fed = {spec.tensor for spec in inputs}
+        self._fetched = tuple(dict.fromkeys(tensor for tensor in tensors if tensor not in fed))
+        fixed = [spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None]
+        self._fixed_batch = fixed[0] if fixed else None
+
+    def __call__(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """Evaluates the model.
+
+        Args:
+            inputs: input name -> array of the input's dtype, axis 0 the batch, the same length in all.
+
+        Returns:
+            One array per fetched tensor, in the order in which they were asked for; axis 0 is the batch.
+
+        Raises:
+            InvalidField: an input is missing, or has a shape that the model does not take.
+        """
+        feed = {spec.tensor: _checked(spec, inputs) for spec in self._inputs}
+        rows = min((len(array) for array in feed.values() if array.ndim), default=1)
+        if rows == 0:
+            raise InvalidField("inputs", "they hold no instance", "give at least one")
+        if self._fixed_batch is None or rows == self._fixed_batch:
+            values = self._run(feed)
+        else:
+            values = self._run_in_chunks(feed, rows, self._fixed_batch)
+        found = feed | dict(zip(self._fetched, values, strict=True))
+        return [found[tensor] for tensor in self._tensors]
+
+    def _run(self, feed: Mapping[str, Array]) -> list[Array]:
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+        if self._session is None:
+            return []
+        try:
+            values: list[Array] = self._session.run(self._fetched, dict(feed))
+        except (state.Fail, state.InvalidArgument, state.RuntimeException) as error:
+            raise InvalidField("inputs", f"the model can not be run on them: {error}", "check their shapes") from error
+        return values
+
+    def _run_in_chunks(self, feed: Mapping[str, Array], rows: int, batch: int) -> list[Array]:
+        chunks = []
+        for start in range(0, rows, batch):
+            part = {name: array[start : start + batch] for name, array in feed.items()}
+            short = batch - min(batch, rows - start)
+            if short:
+                part = {name: np.concatenate([array, array[-1:].repeat(short, axis=0)]) for name, array in part.items()}
+            chunks.append(self._run(part))
+        return [_join(parts, rows, batch) for parts in zip(*chunks, strict=True)]
+
+
+def _checked(spec: TensorSpec, inputs: Mapping[str, Array]) -> Array:
+    array = inputs.get(spec.name)
+    if array is None:
+        raise InvalidField(f"inputs.{spec.name}", "it is missing", "give an array for every input of the model")
+    if len(array.shape) != len(spec.shape) or any(
+        want is not None and want != got for want, got in zip(spec.shape[1:], array.shape[1:], strict=True)
+    ):
+        want = ", ".join("any" if length is None else str(length) for length in (None, *spec.shape[1:]))
+        raise InvalidField(f"inputs.{spec.name}", f"its shape is {array.shape}", f"give an array of shape ({want})")
+    return array.astype(object) if spec.dtype == "string" else as_input(array, spec.dtype)
+
+
+def _join(parts: Sequence[Array], rows: int, batch: int) -> Array:
+    """Puts the chunks of a tensor together and drops the rows that were filled in.
+
+    A tensor whose axis 0 is not the batch or a multiple of it (a shape, a mask) is the same in every chunk.
+    """
+    first = parts[0]
+    if first.ndim == 0 or first.shape[0] == 0 or first.shape[0] % batch:
+        return first
+    per_row = first.shape[0] // batch
+    joined: Array = np.concatenate(parts)[: rows * per_row]
+    return joined
