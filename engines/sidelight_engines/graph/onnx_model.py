@@ -5,7 +5,6 @@ TensorFlow is not imported here, so a model can be listed and run by ONNX Runtim
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +13,14 @@ import numpy as np
 import onnx
 import onnx.checker
 import onnx.inliner
-import onnx.shape_inference
 
 from sidelight_engines.errors import ModelInvalid
 from sidelight_engines.graph.graph import Graph, ModelFormat, TensorSpec
 from sidelight_engines.graph.layers import build_graph
+from sidelight_engines.graph.onnx_types import infer_types
 from sidelight_engines.graph.onnx_weights import attribute_weights, learned_constants
 from sidelight_engines.graph.step import Step, TensorType
 
-logger = logging.getLogger(__name__)
-
-# Above this many elements a constant is data, not shape arithmetic: shape inference need not carry it.
-_SHAPE_CONSTANT_ELEMENTS = 1024
 # Protobuf can not serialise more, and both runtimes take a serialised model.
 _LARGEST_MODEL_BYTES = 2**31 - 1
 
@@ -93,7 +88,7 @@ def describe_onnx_model(proto: onnx.ModelProto) -> OnnxModel:
             raise ModelInvalid(f"the model's local functions can not be inlined: {_first_line(error)}") from error
     nodes = proto.graph.node
     names = _unique_names(nodes)
-    types = _infer_types(proto)
+    types = infer_types(proto)
     constants = dict(_constants(proto.graph))
     parameters = learned_constants(nodes, names, constants)
     graph = build_graph(
@@ -185,56 +180,6 @@ def _steps(nodes: Sequence[onnx.NodeProto], names: Sequence[str], types: Mapping
         known = {output: types[output] for output in outputs if output in types}
         steps.append(Step(name, node.op_type, inputs, outputs, known))
     return steps
-
-
-def _infer_types(proto: onnx.ModelProto) -> dict[str, TensorType]:
-    """Tensor name -> declared or inferred type, of the tensors that have one."""
-    graph = proto.graph
-    try:
-        graph = onnx.shape_inference.infer_shapes(_without_data(proto), data_prop=True).graph
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
-        # Shapes are a help, not a need: both runtimes find them while they run.
-        logger.warning("shapes could not be inferred: %s", _first_line(error))
-    types = {
-        value.name: _tensor_type(value.type.tensor_type)
-        for value in (*graph.value_info, *graph.input, *graph.output)
-        if value.type.HasField("tensor_type")
-    }
-    for initializer in proto.graph.initializer:
-        types[initializer.name] = TensorType(_dtype(initializer.data_type), tuple(initializer.dims))
-    return types
-
-
-def _without_data(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose large constants have shape and type but no data, so that inference copies little."""
-    light = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import)
-    graph = light.graph
-    graph.name = proto.graph.name
-    for field in ("node", "input", "output", "value_info", "sparse_initializer"):
-        getattr(graph, field).extend(getattr(proto.graph, field))
-    for initializer in proto.graph.initializer:
-        if np.prod(initializer.dims, dtype=np.int64) <= _SHAPE_CONSTANT_ELEMENTS:
-            graph.initializer.append(initializer)
-        else:
-            graph.initializer.add(name=initializer.name, data_type=initializer.data_type, dims=initializer.dims)
-    return light
-
-
-def _tensor_type(tensor: onnx.TypeProto.Tensor) -> TensorType:
-    shape = None
-    if tensor.HasField("shape"):
-        shape = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
-    return TensorType(_dtype(tensor.elem_type), shape)
-
-
-def _dtype(element: int) -> str:
-    match element:
-        case onnx.TensorProto.UNDEFINED:
-            return ""
-        case onnx.TensorProto.STRING:
-            return "string"
-        case _:
-            return onnx.helper.tensor_dtype_to_np_dtype(element).name
 
 
 def _spec(name: str, tensor: str, kind: TensorType) -> TensorSpec:

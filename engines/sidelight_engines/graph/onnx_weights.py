@@ -4,20 +4,20 @@ An ONNX file does not say which of its constants were trained, so the slot that 
 the second input of Gemm is a weight, the second input of Reshape is a shape. A constant may reach its
 slot through operations that only rearrange it (a Transpose in front of a MatMul).
 
-Addition and multiplication have no weight slot of their own. A constant there counts as learned when
+Addition and multiplication have no weight slot of their own. A constant there counts as learned where the
+other operand comes after some layer with weights, and
 
-- Add: it is added to what a linear operation made (the bias of a dense layer that was exported as MatMul
-  and Add), or it has more than one element and is added to anything that was computed;
-- Mul: it has more than one element and scales something that was computed (a batch normalisation that the
-  exporter folded).
+- for Add, a linear operation made that operand (the bias of a dense layer that was exported as MatMul and
+  Add), or the constant has more than one element;
+- for Mul, the constant has more than one element (a batch normalisation that the exporter folded).
 
-Scaling and shifting of the model's own inputs is preprocessing, not learned.
+Before the first layer with weights, scaling and shifting is preprocessing of the inputs, not learned.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx
 
@@ -89,45 +89,51 @@ def learned_constants(
     """
     makers = {output: node for node in nodes for output in node.output if output}
     found: dict[str, int] = {}
+    after_weights: set[str] = set()
     for node, name in zip(nodes, names, strict=True):
-        found.update(attribute_weights(node, name))
-        for slot in _slots(node, makers, constants):
+        own = attribute_weights(node, name)
+        for slot in _slots(node, after_weights, makers, constants):
             constant = _constant_behind(node.input[slot], makers, constants)
             if constant is not None and constants[constant].data_type in _FLOATING:
-                found.setdefault(constant, _element_count(constants[constant]))
+                own[constant] = math.prod(constants[constant].dims)
+        for constant, count in own.items():
+            found.setdefault(constant, count)
+        if own or not after_weights.isdisjoint(node.input):
+            after_weights.update(node.output)
     return found
 
 
 def _slots(
-    node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], constants: Mapping[str, onnx.TensorProto]
+    node: onnx.NodeProto,
+    after_weights: set[str],
+    makers: Mapping[str, onnx.NodeProto],
+    constants: Mapping[str, onnx.TensorProto],
 ) -> tuple[int, ...]:
     if node.domain not in ("", "ai.onnx"):
         return ()
     if node.op_type in ("Add", "Mul"):
-        return tuple(i for i in (0, 1) if _is_shift_or_scale(node, i, makers, constants))
-    present = range(len(node.input))
-    return tuple(i for i in WEIGHT_SLOTS.get(node.op_type, ()) if i in present and node.input[i])
+        slots = [slot for slot in (0, 1) if node.input[1 - slot] in after_weights]
+        return tuple(slot for slot in slots if _is_shift_or_scale(node, slot, makers, constants))
+    return tuple(slot for slot in WEIGHT_SLOTS.get(node.op_type, ()) if slot < len(node.input) and node.input[slot])
 
 
 def _is_shift_or_scale(
     node: onnx.NodeProto, slot: int, makers: Mapping[str, onnx.NodeProto], constants: Mapping[str, onnx.TensorProto]
 ) -> bool:
     constant = _constant_behind(node.input[slot], makers, constants)
-    operand = node.input[1 - slot]
-    if constant is None or _constant_behind(operand, makers, constants) is not None:
+    if constant is None:
         return False
-    if node.op_type == "Add" and _made_by(operand, makers, _LINEAR.__contains__):
+    if node.op_type == "Add" and _behind_rearrangements(node.input[1 - slot], makers) in _LINEAR:
         return True
-    computed = _made_by(operand, makers, lambda op: op != "")
-    return computed and _element_count(constants[constant]) > 1
+    return math.prod(constants[constant].dims) > 1
 
 
-def _made_by(tensor: str, makers: Mapping[str, onnx.NodeProto], accepts: Callable[[str], bool]) -> bool:
-    """Whether an operation that is accepted made the tensor, rearrangements aside."""
+def _behind_rearrangements(tensor: str, makers: Mapping[str, onnx.NodeProto]) -> str:
+    """The operation that made the numbers in a tensor; empty for an input of the model."""
     maker = makers.get(tensor)
     while maker is not None and maker.op_type in _REARRANGING:
         maker = makers.get(maker.input[0])
-    return maker is not None and accepts(maker.op_type)
+    return "" if maker is None else maker.op_type
 
 
 def _constant_behind(
@@ -139,7 +145,3 @@ def _constant_behind(
             return None
         tensor = maker.input[0]
     return tensor
-
-
-def _element_count(constant: onnx.TensorProto) -> int:
-    return math.prod(constant.dims)
