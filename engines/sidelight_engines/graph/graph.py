@@ -76,7 +76,9 @@ class Graph:
         output_layers: output name -> name of the layer that makes it.
         logits: output name -> tensor that its softmax or sigmoid head reads. An output that has no such
             head is not in it.
-        head_ops: output name -> ``Softmax`` or ``Sigmoid``, for the same outputs.
+        head_ops: output name -> ``Softmax`` or ``Sigmoid``, for the same outputs and for those of a
+            classifier whose one operation computes logits and softmax together (ONNX
+            `LinearClassifier`), which have no logits to tap.
         parameter_count: learned numbers in the whole model.
     """
 
