@@ -1,0 +1,181 @@
+"""Runs a frozen TensorFlow graph: forward passes with taps, and the import that gradients build on.
+
+Each tuple of fetched tensors becomes one traced function that imports the graph whole; TensorFlow prunes
+what the tensors do not need and runs the rest at the speed of the model itself. TensorFlow is imported on use.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+from sidelight_engines.errors import InvalidField, UnknownLayer
+from sidelight_engines.graph.frozen import FrozenGraph
+from sidelight_engines.runtime.feeds import checked_feed, run_in_chunks
+from sidelight_engines.runtime.runtime import Array, ForwardPass, RuntimeKind
+
+logger = logging.getLogger(__name__)
+
+# Each traced function may come to hold its own copy of the weights.
+_TRACED_FUNCTIONS = 8
+
+
+def import_frozen(
+    frozen: FrozenGraph, inputs: Mapping[str, Any], tensors: Sequence[str], graph_def: Any = None
+) -> list[Any]:
+    """Imports a frozen graph into the function that is being traced.
+
+    Everything that one call returns belongs to one copy of the graph, so `tf.gradients` can be taken
+    between any two of the tensors.
+
+    Args:
+        frozen: the graph.
+        inputs: input name -> symbolic tensor to read in its place, for all inputs.
+        tensors: names as `FrozenGraph.tensor` takes them, and ``<node>:0`` for constants.
+        graph_def: a changed copy of ``frozen.graph_def`` to import in its place: the same nodes, some with
+            another backward rule (``_gradient_op_type``).
+
+    Returns:
+        One symbolic tensor per name, in order.
+    """
+    import tensorflow as tf
+
+    graph_def = frozen.graph_def if graph_def is None else graph_def
+    read = {_tensor(name) for node in graph_def.node for name in node.input}
+    given = {frozen.inputs[name]: tensor for name, tensor in inputs.items()}
+    wanted = [frozen.tensor(name) for name in tensors]
+    imported = tf.graph_util.import_graph_def(
+        graph_def,
+        # TensorFlow refuses to map what nothing reads.
+        input_map={name: tensor for name, tensor in given.items() if name in read},
+        return_elements=[name for name in wanted if name not in given],
+        name="",
+    )
+    found = dict(zip([name for name in wanted if name not in given], imported or (), strict=True))
+    return [given[name] if name in given else found[name] for name in wanted]
+
+
+def _tensor(name: str) -> str:
+    return name if ":" in name else f"{name}:0"
+
+
+class TensorFlowRuntime:
+    """Evaluates one frozen graph. Safe to call from several threads.
+
+    A graph whose batch axis has a fixed length is given any number of rows all the same: they are cut into
+    chunks of that length and the last chunk is filled up with copies of its last row.
+
+    Args:
+        frozen: the graph.
+        threads: threads that one operation may use; one per core if None. TensorFlow has one pool per
+            process, so the first runtime of a process decides for all.
+    """
+
+    def __init__(self, frozen: FrozenGraph, threads: int | None = None) -> None:
+        self._frozen = frozen
+        self._lock = threading.Lock()
+        self._passes: OrderedDict[tuple[str, ...], _TensorFlowForwardPass] = OrderedDict()
+        self._nodes = {node.name: node for node in frozen.graph_def.node}
+        if threads is not None:
+            _limit_threads(threads)
+
+    @property
+    def kind(self) -> RuntimeKind:
+        """What evaluates the model."""
+        return RuntimeKind.TENSORFLOW
+
+    def forward(self, tensors: Sequence[str]) -> ForwardPass:
+        """Prepares a forward pass that fetches these tensors.
+
+        The arrays that it returns are views of TensorFlow's own memory and can not be written to.
+
+        Args:
+            tensors: tensor names of the graph; the model's inputs may be among them.
+
+        Raises:
+            UnknownLayer: the graph has no such tensor.
+        """
+        wanted = tuple(tensors)
+        for tensor in wanted:
+            if self._frozen.tensor(tensor).partition(":")[0] not in self._nodes:
+                raise UnknownLayer("tensors", tensor, get_close_matches(tensor, self._nodes, n=3))
+        # The lock is held while a function is traced, so that two threads never trace the same one.
+        with self._lock:
+            found = self._passes.get(wanted)
+            if found is None:
+                found = _TensorFlowForwardPass(self._frozen, self._nodes, wanted)
+                self._passes[wanted] = found
+                if len(self._passes) > _TRACED_FUNCTIONS:
+                    self._passes.popitem(last=False)
+            self._passes.move_to_end(wanted)
+            return found
+
+
+class _TensorFlowForwardPass:
+    """A forward pass through one traced function."""
+
+    def __init__(self, frozen: FrozenGraph, nodes: Mapping[str, Any], tensors: tuple[str, ...]) -> None:
+        import tensorflow as tf
+
+        self._names = tuple(frozen.inputs)
+        placeholders = [nodes[frozen.inputs[name].partition(":")[0]].attr for name in self._names]
+        types = [tf.as_dtype(attr["dtype"].type) for attr in placeholders]
+        shapes = [tf.TensorShape(attr["shape"].shape) for attr in placeholders]
+        self._types = dict(zip(self._names, types, strict=True))
+        self._dtypes = {name: dtype.name for name, dtype in self._types.items()}
+        self._shapes = {
+            name: None if shape.rank is None else tuple(shape.as_list())
+            for name, shape in zip(self._names, shapes, strict=True)
+        }
+        fixed = [shape[0] for shape in self._shapes.values() if shape and shape[0] is not None]
+        self._fixed_batch = fixed[0] if fixed else None
+
+        def compute(*values: Any) -> list[Any]:
+            return import_frozen(frozen, dict(zip(self._names, values, strict=True)), tensors)
+
+        signature = [tf.TensorSpec(shape, dtype) for shape, dtype in zip(shapes, types, strict=True)]
+        self._function = tf.function(compute, autograph=False, input_signature=signature).get_concrete_function()
+
+    def __call__(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """Evaluates the model.
+
+        Args:
+            inputs: input name -> array of the input's dtype, axis 0 the batch, the same length in all.
+
+        Returns:
+            One read-only array per fetched tensor, in the order in which they were asked for; axis 0 is
+            the batch.
+
+        Raises:
+            InvalidField: an input is missing, or has a shape that the model does not take.
+        """
+        feed = checked_feed(inputs, self._dtypes, self._shapes)
+        return self._run(feed) if self._fixed_batch is None else run_in_chunks(self._run, feed, self._fixed_batch)
+
+    def _run(self, feed: Mapping[str, Array]) -> list[Array]:
+        import tensorflow as tf
+
+        try:
+            fetched = self._function(*(tf.convert_to_tensor(feed[name], self._types[name]) for name in self._names))
+        except (tf.errors.InvalidArgumentError, tf.errors.FailedPreconditionError) as error:
+            problem = f"the model can not be run on them: {error.message.partition(chr(10))[0]}"
+            raise InvalidField("inputs", problem, "check their shapes") from error
+        return [np.asarray(tensor) for tensor in fetched]
+
+
+def _limit_threads(threads: int) -> None:
+    import tensorflow as tf
+
+    if tf.config.threading.get_intra_op_parallelism_threads() == threads:
+        return
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    except RuntimeError:
+        # TensorFlow has started its pool already.
+        logger.warning("TensorFlow is running already; it keeps its number of threads instead of %s", threads)
