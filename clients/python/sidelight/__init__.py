@@ -1,0 +1,79 @@
+"""The Python client of Sidelight: explanations of served models, over gRPC.
+
+    import sidelight
+
+    client = sidelight.connect("localhost:8461")
+    explanation = client.linearity("digits", x, layers="all", feature_range=(0, 1))
+    explanation["conv_1"].mean
+
+`connect` gives a blocking `Client`, `connect_async` an `AsyncClient` of the same methods. Whatever
+goes wrong is raised as a `SidelightError`.
+"""
+
+from sidelight.aio import AsyncClient, connect_async
+from sidelight.client import Client, connect
+from sidelight.errors import (
+    AlreadyExists,
+    Cancelled,
+    DeadlineExceeded,
+    FailedPrecondition,
+    FieldViolation,
+    InternalError,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    SidelightError,
+    Unavailable,
+    Unimplemented,
+)
+from sidelight.linearity import LayerLinearity, LinearityExplanation, LinearityParameters
+from sidelight.models import (
+    GradientCheck,
+    Layer,
+    MethodSupport,
+    Model,
+    ModelDetail,
+    ModelError,
+    ModelVersion,
+    TensorSpec,
+    UnsupportedOp,
+)
+from sidelight.provenance import Picture, Provenance, ResultWarning
+from sidelight.selection import ReferenceSelection
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AlreadyExists",
+    "AsyncClient",
+    "Cancelled",
+    "Client",
+    "DeadlineExceeded",
+    "FailedPrecondition",
+    "FieldViolation",
+    "GradientCheck",
+    "InternalError",
+    "InvalidArgument",
+    "Layer",
+    "LayerLinearity",
+    "LinearityExplanation",
+    "LinearityParameters",
+    "MethodSupport",
+    "Model",
+    "ModelDetail",
+    "ModelError",
+    "ModelVersion",
+    "NotFound",
+    "Picture",
+    "Provenance",
+    "ReferenceSelection",
+    "ResourceExhausted",
+    "ResultWarning",
+    "SidelightError",
+    "TensorSpec",
+    "Unavailable",
+    "Unimplemented",
+    "UnsupportedOp",
+    "connect",
+    "connect_async",
+]

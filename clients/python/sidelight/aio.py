@@ -1,0 +1,138 @@
+"""The asyncio client: the calls of `sidelight.client.Client`, awaited."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import grpc
+import grpc.aio
+
+from sidelight.arrays import Inputs
+from sidelight.channel import DEFAULT_MAX_MESSAGE_BYTES, Option, channel_options
+from sidelight.client import Progress
+from sidelight.decode import decode_model, decode_model_detail
+from sidelight.errors import from_rpc_error
+from sidelight.linearity import LinearityExplanation
+from sidelight.linearity_options import LinearityOptions, shows_linearity_options
+from sidelight.linearity_run import LinearityRun
+from sidelight.models import Model, ModelDetail
+from sidelight.pace import Deadline
+from sidelight.selection import ReferenceSelection, parse_model
+from sidelight.v1 import explain_service_pb2_grpc, model_service_pb2, model_service_pb2_grpc
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+
+def connect_async(
+    target: str,
+    *,
+    credentials: grpc.ChannelCredentials | None = None,
+    max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+    options: Sequence[Option] = (),
+) -> AsyncClient:
+    """Makes an asyncio client of a server; call it where the event loop runs. See `sidelight.connect`."""
+    return AsyncClient(target, credentials=credentials, max_message_bytes=max_message_bytes, options=options)
+
+
+class AsyncClient:
+    """A connection to a Sidelight server, for asyncio. Use it with ``async with``, or `close` it."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        options: Sequence[Option] = (),
+    ) -> None:
+        """See `sidelight.connect`."""
+        self.target = target
+        self._max_message_bytes = max_message_bytes
+        all_options = channel_options(max_message_bytes, options)
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(target, all_options)
+        else:
+            self._channel = grpc.aio.secure_channel(target, credentials, all_options)
+        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self._explain = explain_service_pb2_grpc.ExplainServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connection; calls under way are cancelled."""
+        await self._channel.close()
+
+    async def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
+        """See `sidelight.Client.models`."""
+        deadline = Deadline(timeout)
+        found: list[Model] = []
+        request = model_service_pb2.ListModelsRequest()
+        while True:
+            response = await self._call(self._models.ListModels, request, deadline)
+            found.extend(decode_model(model) for model in response.models)
+            if not response.next_page_token:
+                return tuple(found)
+            request = model_service_pb2.ListModelsRequest(page_token=response.next_page_token)
+
+    async def model(self, model: str, *, timeout: float | None = None) -> ModelDetail:
+        """See `sidelight.Client.model`."""
+        request = model_service_pb2.GetModelRequest(model=parse_model(model))
+        return decode_model_detail((await self._call(self._models.GetModel, request, Deadline(timeout))).model)
+
+    async def load(self, model: str, *, check_gradients: bool = False, timeout: float | None = None) -> ModelDetail:
+        """See `sidelight.Client.load`."""
+        request = model_service_pb2.LoadModelRequest(model=parse_model(model), check_gradients=check_gradients)
+        return decode_model_detail((await self._call(self._models.LoadModel, request, Deadline(timeout))).model)
+
+    async def unload(self, model: str, *, timeout: float | None = None) -> Model:
+        """See `sidelight.Client.unload`."""
+        request = model_service_pb2.UnloadModelRequest(model=parse_model(model))
+        return decode_model((await self._call(self._models.UnloadModel, request, Deadline(timeout))).model)
+
+    @shows_linearity_options
+    async def linearity(
+        self,
+        model: str,
+        x: Inputs | ReferenceSelection,
+        *,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+        instances_per_call: int | None = None,
+        **options: Unpack[LinearityOptions],
+    ) -> LinearityExplanation:
+        """See `sidelight.Client.linearity`."""
+        deadline = Deadline(timeout)
+        run = LinearityRun(
+            model,
+            x,
+            options,
+            instances_per_call=instances_per_call,
+            paced=progress is not None,
+            max_message_bytes=self._max_message_bytes,
+        )
+        while (request := run.next_request()) is not None:
+            started = time.monotonic()
+            response = await self._call(self._explain.ExplainLinearity, request, deadline)
+            run.accept(response, time.monotonic() - started)
+            if progress is not None:
+                progress(run.done, run.total)
+        return run.result()
+
+    async def _call(
+        self, method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request, deadline: Deadline
+    ) -> _Response:
+        remaining = deadline.remaining()
+        try:
+            return await method(request, timeout=remaining)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self.target) from error

@@ -1,0 +1,212 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import grpc
+
+from sidelight.arrays import Inputs
+from sidelight.channel import DEFAULT_MAX_MESSAGE_BYTES, Option, channel_options
+from sidelight.decode import decode_model, decode_model_detail
+from sidelight.errors import from_rpc_error
+from sidelight.linearity import LinearityExplanation
+from sidelight.linearity_options import LinearityOptions, shows_linearity_options
+from sidelight.linearity_run import LinearityRun
+from sidelight.models import Model, ModelDetail
+from sidelight.pace import Deadline
+from sidelight.selection import ReferenceSelection, parse_model
+from sidelight.v1 import explain_service_pb2_grpc, model_service_pb2, model_service_pb2_grpc
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+# Called with how many instances are done, and how many there are.
+Progress = Callable[[int, int], None]
+
+
+def connect(
+    target: str,
+    *,
+    credentials: grpc.ChannelCredentials | None = None,
+    max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+    options: Sequence[Option] = (),
+) -> Client:
+    """Makes a client of a server. Nothing is sent before the first call.
+
+    Args:
+        target: ``host:port``, or ``unix:/path/of/socket``.
+        credentials: for TLS, as grpc.ssl_channel_credentials makes them; None for plain text.
+        max_message_bytes: the largest message to send or take; the server has a limit of its own.
+        options: more gRPC channel options; they win over those of this client.
+    """
+    return Client(target, credentials=credentials, max_message_bytes=max_message_bytes, options=options)
+
+
+class Client:
+    """A connection to a Sidelight server. Safe to share between threads; use it as a context or `close` it.
+
+    Every call takes a `timeout` in seconds, None for no limit, and raises a `SidelightError`. A call
+    that finds the server unavailable is tried again a few times.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        options: Sequence[Option] = (),
+    ) -> None:
+        """See `connect`."""
+        self.target = target
+        self._max_message_bytes = max_message_bytes
+        all_options = channel_options(max_message_bytes, options)
+        if credentials is None:
+            self._channel = grpc.insecure_channel(target, all_options)
+        else:
+            self._channel = grpc.secure_channel(target, credentials, all_options)
+        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self._explain = explain_service_pb2_grpc.ExplainServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection; calls under way are cancelled."""
+        self._channel.close()
+
+    def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
+        """Lists every model of the repository, with the state of each version."""
+        deadline = Deadline(timeout)
+        found: list[Model] = []
+        request = model_service_pb2.ListModelsRequest()
+        while True:
+            response = self._call(self._models.ListModels, request, deadline)
+            found.extend(decode_model(model) for model in response.models)
+            if not response.next_page_token:
+                return tuple(found)
+            request = model_service_pb2.ListModelsRequest(page_token=response.next_page_token)
+
+    def model(self, model: str, *, timeout: float | None = None) -> ModelDetail:
+        """Describes one loaded model version: inputs, outputs, layers, and the methods it supports.
+
+        Args:
+            model: ``"digits"``, ``"digits:3"`` for a version or ``"digits@stable"`` for a label.
+            timeout: in seconds.
+        """
+        request = model_service_pb2.GetModelRequest(model=parse_model(model))
+        return decode_model_detail(self._call(self._models.GetModel, request, Deadline(timeout)).model)
+
+    def load(self, model: str, *, check_gradients: bool = False, timeout: float | None = None) -> ModelDetail:
+        """Loads a version, or loads it anew if its files changed; returns when it serves.
+
+        Args:
+            model: which; without a version, the highest on disk.
+            check_gradients: also compare the TensorFlow form of an ONNX model with ONNX Runtime
+                now, rather than at the first request that needs gradients.
+            timeout: in seconds.
+        """
+        request = model_service_pb2.LoadModelRequest(model=parse_model(model), check_gradients=check_gradients)
+        return decode_model_detail(self._call(self._models.LoadModel, request, Deadline(timeout)).model)
+
+    def unload(self, model: str, *, timeout: float | None = None) -> Model:
+        """Takes a version, or all versions of a model, out of service; returns when its memory is free.
+
+        Args:
+            model: which; without a version or label, all versions.
+            timeout: in seconds.
+        """
+        request = model_service_pb2.UnloadModelRequest(model=parse_model(model))
+        return decode_model(self._call(self._models.UnloadModel, request, Deadline(timeout)).model)
+
+    @shows_linearity_options
+    def linearity(
+        self,
+        model: str,
+        x: Inputs | ReferenceSelection,
+        *,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+        instances_per_call: int | None = None,
+        **options: Unpack[LinearityOptions],
+    ) -> LinearityExplanation:
+        """Measures how linear a model is around each instance, at its output and at inner layers.
+
+        One of `feature_range`, `range_data` and `neighbours` must be given: it says what "near an
+        instance" means. What else is left out, or None, takes the server's default; the result's
+        `parameters` say which that was.
+
+        Args:
+            model: ``"digits"``, ``"digits:3"`` for a version or ``"digits@stable"`` for a label.
+            x: the instances: an array whose first axis is the batch, a dict of them by input name,
+                or a selection of a reference set. Sent as they are; the server casts.
+            progress: called with (done, total) instances after each part. With it, a long list goes
+                in parts of about a second each; without it, in as few as the message limit allows.
+            timeout: in seconds, for all parts together.
+            instances_per_call: goes in parts of this many instances, or fewer if the message limit
+                asks for it. The samples drawn for an instance do not depend on the split.
+            layers: ``"all"``, or names of layers to measure beside the output.
+            samples: the number of samples (or of neighbours) per instance.
+            aggregate: ``"global"``, one superposition of all samples, or ``"pairwise"``, the mean
+                over superpositions of the instance with each.
+            feature_range: (minimum, maximum), each one number or an array shaped like one instance.
+            range_data: instances whose least and greatest values are taken as the feature range.
+            neighbours: instances in which to look for the nearest, in place of drawing on a grid.
+            epsilon: the half-width of the neighbourhood as a share of the feature range.
+            resolution: the number of grid steps in the feature range.
+            clip: whether to keep samples within the feature range.
+            coefficients: of the superposition: one per sample for ``"global"``, two for ``"pairwise"``.
+            output: the output to measure, by name.
+            model_type: ``"classifier"`` or ``"regressor"``; by default the graph decides.
+            classifier_scale: ``"log-probability"`` or ``"exact-log-probability"``.
+            probability_floor: what is added to a probability before its logarithm.
+            seed: of the draws.
+            draws: ``"counter"``, or ``"mersenne-twister"`` to draw as alibi does.
+            first_instance: the position of x[0] in a longer list that is split by the caller.
+            total_instances: the length of that list; for Mersenne Twister draws.
+            word_offset: where in the Mersenne Twister stream to go on: the `next_word_offset` of an
+                earlier result.
+            confidence: adds a confidence interval of this level, such as 0.95.
+            runtime: ``"onnx-runtime"`` or ``"tensorflow"``; by default the fastest that can.
+            picture: ``"png"`` or ``"svg"`` for a bar chart of the layers; all goes in one call then.
+            picture_width: in pixels.
+            picture_dark: light text on a dark ground.
+
+        Raises:
+            InvalidArgument: an option has a value that it may not have, or one is missing.
+            SidelightError: the call failed.
+        """
+        deadline = Deadline(timeout)
+        run = LinearityRun(
+            model,
+            x,
+            options,
+            instances_per_call=instances_per_call,
+            paced=progress is not None,
+            max_message_bytes=self._max_message_bytes,
+        )
+        while (request := run.next_request()) is not None:
+            started = time.monotonic()
+            response = self._call(self._explain.ExplainLinearity, request, deadline)
+            run.accept(response, time.monotonic() - started)
+            if progress is not None:
+                progress(run.done, run.total)
+        return run.result()
+
+    def _call(
+        self, method: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request, deadline: Deadline
+    ) -> _Response:
+        remaining = deadline.remaining()
+        try:
+            return method(request, timeout=remaining)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self.target) from error

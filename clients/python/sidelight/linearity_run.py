@@ -1,0 +1,231 @@
+"""One linearity call of the facade as the unary calls it takes, without doing any of them.
+
+The blocking and the asyncio client drive the same object: ask for the next request, send it, hand
+the response back. The draws of each instance depend on its position in the whole list, so the result
+does not depend on the split.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sidelight.arrays import Inputs, to_arrays, to_instances
+from sidelight.decode import decode_picture, decode_provenance, runtime
+from sidelight.errors import FailedPrecondition, InvalidArgument
+from sidelight.linearity import LayerLinearity, LinearityExplanation, LinearityParameters
+from sidelight.linearity_options import LinearityOptions, instances, linearity_request
+from sidelight.pace import Pace
+from sidelight.provenance import Provenance
+from sidelight.selection import ReferenceSelection
+from sidelight.v1 import linearity_pb2
+from sidelight.words import word
+
+# Room for names, shapes and framing beside the bytes of the arrays.
+_ENVELOPE_BYTES = 16 * 1024
+# How many layers "all" is taken to be when the size of a response is foreseen.
+_MANY_LAYERS = 512
+_BYTES_PER_RESULT = 5 * 8
+
+
+class LinearityRun:
+    """The calls that one use of `Client.linearity` takes.
+
+    Attributes:
+        done: how many instances are explained.
+        total: how many there are; 0 while only the server knows.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        x: Inputs | ReferenceSelection,
+        options: LinearityOptions,
+        *,
+        instances_per_call: int | None,
+        paced: bool,
+        max_message_bytes: int,
+    ) -> None:
+        """Checks what can be checked without a server.
+
+        Args:
+            model: which, as `parse_model` reads it.
+            x: the instances.
+            options: the options of the call.
+            instances_per_call: at most so many per call; None to let the size of messages decide.
+            paced: whether to make calls of about a second, so that progress can be told.
+            max_message_bytes: the largest message of the channel.
+        """
+        self._request = linearity_request(model, options)
+        self._responses: list[linearity_pb2.ExplainLinearityResponse] = []
+        self.done = 0
+        self.total = 0
+        self._arrays: dict[str, NDArray[Any]] = {}
+        self._sent = 0
+        if isinstance(x, ReferenceSelection):
+            self._request.instances.CopyFrom(instances(x, "x"))
+            return
+        self._arrays = to_arrays(x, "x")
+        self.total = len(next(iter(self._arrays.values())))
+        limit = self._largest_call(max_message_bytes)
+        if instances_per_call is not None:
+            if instances_per_call < 1:
+                raise InvalidArgument(f"instances_per_call is {instances_per_call}; give at least 1")
+            limit = min(limit, instances_per_call)
+        if self._request.HasField("render"):
+            if self.total > limit:
+                raise InvalidArgument(
+                    f"a picture is drawn from one call, which has room for {limit} of these {self.total} instances; "
+                    "give fewer instances, or leave out picture="
+                )
+            paced = False
+        # Neighbours travel with every call, so fewer and longer ones.
+        seconds = 10.0 if self._request.parameters.HasField("knn") else 1.0
+        self._pace = Pace(limit, seconds if paced and instances_per_call is None else None)
+
+    def next_request(self) -> linearity_pb2.ExplainLinearityRequest | None:
+        """The next request to send; None when there is none left."""
+        if not self._arrays:
+            return None if self._responses else self._request
+        if self.done == self.total:
+            return None
+        request = linearity_pb2.ExplainLinearityRequest()
+        request.CopyFrom(self._request)
+        self._sent = count = min(self._pace.size, self.total - self.done)
+        chunk = {name: array[self.done : self.done + count] for name, array in self._arrays.items()}
+        request.instances.CopyFrom(to_instances(chunk, "x"))
+        if count < self.total and request.parameters.HasField("grid"):
+            self._place(request.parameters.draws)
+        if self._responses:
+            # The model that answered first answers to the end, whatever is loaded meanwhile.
+            request.model.version = self._responses[0].provenance.version
+        return request
+
+    def accept(self, response: linearity_pb2.ExplainLinearityResponse, seconds: float) -> None:
+        """Takes the response to the last request.
+
+        Args:
+            response: what came.
+            seconds: how long it took.
+
+        Raises:
+            FailedPrecondition: the model's files were replaced since the first response.
+        """
+        if self._responses:
+            before, now = self._responses[0].provenance, response.provenance
+            if before.digest != now.digest:
+                raise FailedPrecondition(
+                    f"model {now.model}:{now.version} was replaced during the call: its digest was {before.digest} "
+                    f"and is {now.digest}; call again"
+                )
+        self._responses.append(response)
+        if self._arrays:
+            self._pace.took(self._sent, seconds)
+            self.done += self._sent
+        else:
+            self.done = self.total = response.instance_count
+
+    def result(self) -> LinearityExplanation:
+        """Puts the responses together."""
+        return decode_linearity(self._responses)
+
+    def _place(self, draws: linearity_pb2.RandomDraws) -> None:
+        """Says where in the whole list the next chunk begins."""
+        caller_placed = draws.first_instance != 0
+        draws.first_instance += self.done
+        mersenne = draws.generator == linearity_pb2.DRAW_GENERATOR_MERSENNE_TWISTER
+        # A caller whose list is itself part of a longer one is the only one to know how long that is.
+        if mersenne and draws.total_instances == 0 and not caller_placed:
+            draws.total_instances = self.total
+
+    def _largest_call(self, max_message_bytes: int) -> int:
+        """How many instances go into one request, and their results into one response."""
+        fixed = self._request.ByteSize() + _ENVELOPE_BYTES
+        each = sum(array.nbytes // len(array) for array in self._arrays.values())
+        if fixed + each > max_message_bytes:
+            large = "neighbours" if fixed > each else "one instance"
+            raise InvalidArgument(
+                f"{large} and the rest of a request take {fixed + each} bytes, where a message may have "
+                f"{max_message_bytes}; give less, or raise max_message_bytes here and on the server"
+            )
+        selection = self._request.parameters.layers
+        layers = 1 + (_MANY_LAYERS if selection.all else len(selection.names))
+        by_request = (max_message_bytes - fixed) // max(each, 1)
+        return max(1, min(by_request, max_message_bytes // (layers * _BYTES_PER_RESULT)))
+
+
+def decode_linearity(responses: list[linearity_pb2.ExplainLinearityResponse]) -> LinearityExplanation:
+    """Puts the responses to consecutive instances together as one explanation.
+
+    Args:
+        responses: in the order of the instances, at least one, of the same layers.
+    """
+    first = responses[0]
+    return LinearityExplanation(
+        layers=tuple(_join([response.layers[i] for response in responses]) for i in range(len(first.layers))),
+        provenance=_total([decode_provenance(response.provenance) for response in responses]),
+        parameters=_parameters(first.effective_parameters),
+        pictures=tuple(decode_picture(picture) for response in responses for picture in response.pictures),
+        next_word_offset=responses[-1].next_word_offset,
+    )
+
+
+def _join(parts: list[linearity_pb2.LayerLinearity]) -> LayerLinearity:
+    def column(name: str) -> NDArray[np.float64]:
+        return np.concatenate([np.asarray(getattr(part, name), dtype=np.float64) for part in parts])
+
+    linearity = column("linearity")
+    low, high = column("confidence_low"), column("confidence_high")
+    reasons = [part.zero_reason for part in parts if part.zero_reason] or [linearity_pb2.ZERO_REASON_UNSPECIFIED]
+    return LayerLinearity(
+        name=parts[0].layer,
+        is_output=parts[0].output,
+        linearity=linearity,
+        normalized=column("normalized"),
+        noise_floor=column("noise_floor"),
+        confidence_low=low if low.size else None,
+        confidence_high=high if high.size else None,
+        # Taken anew even from one response, so that the last bit does not depend on the split.
+        mean=float(linearity.mean()),
+        standard_deviation=float(linearity.std(ddof=1)) if linearity.size > 1 else 0.0,
+        zero_reason=word(linearity_pb2.ZeroReason.DESCRIPTOR, reasons[0]),
+        zero_count=sum(part.zero_count for part in parts),
+    )
+
+
+def _total(parts: list[Provenance]) -> Provenance:
+    first = parts[0]
+    return Provenance(
+        model=first.model,
+        version=first.version,
+        digest=first.digest,
+        runtime=first.runtime,
+        server_version=first.server_version,
+        queue_seconds=sum(part.queue_seconds for part in parts),
+        compute_seconds=sum(part.compute_seconds for part in parts),
+        forward_rows=sum(part.forward_rows for part in parts),
+        warnings=tuple(dict.fromkeys(warning for part in parts for warning in part.warnings)),
+    )
+
+
+def _parameters(message: linearity_pb2.LinearityParameters) -> LinearityParameters:
+    grid = message.grid if message.HasField("grid") else None
+    return LinearityParameters(
+        sampling=message.WhichOneof("sampling") or "",
+        epsilon=grid.epsilon if grid else None,
+        resolution=grid.resolution if grid else None,
+        clip=grid.clip if grid else None,
+        samples=message.samples,
+        aggregate=word(linearity_pb2.Aggregation.DESCRIPTOR, message.aggregation),
+        coefficients=tuple(message.coefficients),
+        output=message.output,
+        model_type=word(linearity_pb2.ModelType.DESCRIPTOR, message.model_type),
+        classifier_scale=word(linearity_pb2.ClassifierScale.DESCRIPTOR, message.classifier_scale),
+        probability_floor=message.probability_floor if message.HasField("probability_floor") else None,
+        seed=message.draws.seed,
+        draws=word(linearity_pb2.DrawGenerator.DESCRIPTOR, message.draws.generator),
+        confidence=message.confidence_level if message.HasField("confidence_level") else None,
+        runtime=runtime(message.runtime),
+    )
