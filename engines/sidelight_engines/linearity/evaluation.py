@@ -1,0 +1,167 @@
+"""Forward passes over rows of samples, with every target tapped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sidelight_engines.errors import MemoryLimitExceeded, NonFiniteOutput
+from sidelight_engines.graph.graph import Graph
+from sidelight_engines.linearity.parameters import Chunking
+from sidelight_engines.linearity.plan import Plan, layers_left_out, no_row_per_instance
+from sidelight_engines.linearity.result import Notice
+from sidelight_engines.linearity.rounding import norms, spacing
+from sidelight_engines.linearity.targets import Target
+from sidelight_engines.runtime.runtime import Array, Runtime
+
+_FEWEST_ROWS = 3  # An instance, a sample and their superposition.
+_PROBE_ROWS = (2, 3)  # Two lengths, so that a fixed axis of one of them is not taken for the batch.
+
+
+class Evaluator:
+    """Evaluates the targets of a plan.
+
+    Attributes:
+        targets: what is measured: the plan's targets but for layers that turn out to hold no row per instance.
+        notices: tells of those that were left out.
+        buffer: where the rows to evaluate are written; of the input's type, (capacity, features).
+        forward_rows: rows that were sent through the model so far.
+        spacings: eps of each target.
+    """
+
+    def __init__(self, plan: Plan, graph: Graph, runtime: Runtime, chunking: Chunking) -> None:
+        self._spec = plan.spec
+        self._shape = plan.instance_shape
+        self._input_type = np.dtype(plan.spec.dtype)
+        self.forward_rows = 0
+        self.targets = plan.targets
+        self.notices: tuple[Notice, ...] = ()
+        self._prepare(runtime)
+        row_bytes = self._row_bytes(graph)
+        if row_bytes is None:
+            row_bytes = self._probe(plan, runtime)
+        rows = min(chunking.rows, chunking.memory_bytes // row_bytes)
+        if rows < _FEWEST_ROWS and chunking.rows >= _FEWEST_ROWS:
+            raise MemoryLimitExceeded(
+                _FEWEST_ROWS * row_bytes, chunking.memory_bytes, "measure fewer layers at a time, or grant more"
+            )
+        self.buffer = np.empty((max(rows, _FEWEST_ROWS), plan.instances.shape[1]), self._input_type)
+        self.spacings = [0.0] * len(self.targets)
+
+    @property
+    def capacity(self) -> int:
+        """The most rows per forward pass."""
+        return len(self.buffer)
+
+    def evaluate(self, rows: int) -> list[tuple[Array, Array]]:
+        """Evaluates the first rows of the buffer.
+
+        Returns:
+            For each target its numbers, (rows, size), and the size of what was rounded, (rows,): the norm of the
+            numbers and what the target's scale adds to it. Both may hold NaN and infinity.
+        """
+        fetched = self._forward_all(self.buffer[:rows].reshape(rows, *self._shape))
+        results = []
+        for position, target in enumerate(self.targets):
+            tensors = [fetched[self._tensors[tensor]] for tensor in target.tensors]
+            problem = _row_problem(tensors[0], rows)
+            if problem:
+                raise no_row_per_instance(target.name, target.field or "parameters.output", problem)
+            self.spacings[position] = max(spacing(self._spec.dtype), spacing(tensors[0].dtype.name))
+            values, hidden = target.scale(tensors)
+            results.append((values, norms(values) + hidden))
+        return results
+
+    def require_finite(self, sizes: Array, target: int, instances: Array) -> None:
+        """Raises NonFiniteOutput if the size of a row is not finite.
+
+        Args:
+            sizes: of rows, (rows,).
+            target: the position of the target.
+            instances: the instance that each row belongs to, (rows,).
+        """
+        finite = np.isfinite(sizes)
+        if not finite.all():
+            raise NonFiniteOutput(self.targets[target].name, int(instances[np.argmin(finite)]))
+
+    def _prepare(self, runtime: Runtime) -> None:
+        names = list(dict.fromkeys(tensor for target in self.targets for tensor in target.tensors))
+        self._tensors = {name: position for position, name in enumerate(names)}
+        self._forward = runtime.forward(names)
+
+    def _forward_all(self, rows: Array) -> list[Array]:
+        self.forward_rows += len(rows)
+        fixed = self._spec.shape[0]
+        if fixed is None or fixed == len(rows):
+            return self._forward({self._spec.name: rows})
+        # The file fixes the batch: cut, and fill up with copies of the last row.
+        parts: list[list[Array]] = []
+        for first in range(0, len(rows), fixed):
+            part = rows[first : first + fixed]
+            missing = fixed - len(part)
+            self.forward_rows += missing
+            filled = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
+            parts.append(
+                [array[: len(part)] if array.ndim else array for array in self._forward({self._spec.name: filled})]
+            )
+        return [np.concatenate(arrays) if arrays[0].ndim else arrays[0] for arrays in zip(*parts, strict=True)]
+
+    def _row_bytes(self, graph: Graph) -> int | None:
+        """What a row takes, by the shapes that the file tells; None if it does not tell them all."""
+        known: dict[str, tuple[tuple[int | None, ...] | None, str]] = {
+            layer.tensor: (layer.shape, layer.dtype) for layer in graph.layers
+        }
+        known.update({spec.tensor: (spec.shape, spec.dtype) for spec in graph.outputs})
+        total = _input_bytes(self._shape)
+        for tensor in self._tensors:
+            shape, dtype = known.get(tensor, (None, ""))
+            # A first axis of fixed length may or may not count the instances: only a forward pass tells.
+            batched = shape is not None and len(shape) > 0 and shape[0] in (None, self._spec.shape[0])
+            if shape is None or not batched or None in shape[1:] or not dtype:
+                return None
+            total += _value_bytes([length for length in shape[1:] if length is not None])
+        return total
+
+    def _probe(self, plan: Plan, runtime: Runtime) -> int:
+        """What a row takes, by small forward passes; drops the layers that hold no row per instance."""
+        probes = []
+        for count in _PROBE_ROWS:
+            rows = np.repeat(plan.instances[:1], count, axis=0).reshape(count, *self._shape)
+            probes.append((self._forward_all(rows), count))
+        kept: list[Target] = []
+        dropped: list[str] = []
+        for target in self.targets:
+            position = self._tensors[target.tensors[0]]
+            problem = next(filter(None, (_row_problem(fetched[position], rows) for fetched, rows in probes)), "")
+            if problem and target.required:
+                raise no_row_per_instance(target.name, target.field or "parameters.output", problem)
+            if problem:
+                dropped.append(target.name)
+            else:
+                kept.append(target)
+        fetched = probes[0][0]
+        sizes = {name: _value_bytes(fetched[position].shape[1:]) for name, position in self._tensors.items()}
+        if dropped:
+            self.targets = tuple(kept)
+            self.notices = (layers_left_out(dropped),)
+            self._prepare(runtime)
+        return _input_bytes(self._shape) + sum(sizes[name] for name in self._tensors)
+
+
+def _row_problem(values: Array, rows: int) -> str:
+    if values.ndim == 0 or len(values) != rows:
+        return f"gave shape {values.shape} for {rows} rows"
+    if values.dtype.kind not in "fiub" and values.dtype.name != "bfloat16":
+        return f"holds {values.dtype}"
+    return ""
+
+
+def _input_bytes(shape: Sequence[int]) -> int:
+    # The buffer, the samples in float64, and the product that superposes them.
+    return int(np.prod(shape, dtype=np.int64)) * (8 + 8 + 8)
+
+
+def _value_bytes(shape: Sequence[int]) -> int:
+    # The tensor and, of the same rows, what is made of it on the way: at most 8 bytes of each value at a time.
+    return int(np.prod(shape, dtype=np.int64)) * (4 + 8)

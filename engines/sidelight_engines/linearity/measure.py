@@ -1,0 +1,160 @@
+"""How linear a model is around an instance.
+
+For samples v_s around an instance x and coefficients a_s,
+
+    L = || sum_s a_s M(v_s) - M(sum_s a_s v_s) ||
+
+is 0 for a linear M, and for an affine one if the coefficients sum to 1. M is the model's output, for a
+classifier its logarithm, or any inner layer. The definition is that of the linearity measure of
+alibi 0.9.4 (`alibi/confidence/model_linearity.py`); what differs: all layers come from the same samples
+in one forward pass, and memory does not grow with the work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sidelight_engines.control import Control
+from sidelight_engines.graph.graph import Graph
+from sidelight_engines.linearity.aggregation import (
+    GlobalAggregation,
+    Measurement,
+    PairwiseAggregation,
+    Scores,
+    groups,
+)
+from sidelight_engines.linearity.evaluation import Evaluator
+from sidelight_engines.linearity.intervals import confidence_interval
+from sidelight_engines.linearity.parameters import Aggregation, Chunking, LinearityParameters
+from sidelight_engines.linearity.plan import make_plan
+from sidelight_engines.linearity.result import LayerLinearity, LinearityResult, ZeroReason
+from sidelight_engines.linearity.rounding import AFFINE_FACTOR, NOISE_FACTOR
+from sidelight_engines.linearity.sources import make_sampler
+from sidelight_engines.linearity.targets import Target
+from sidelight_engines.runtime.runtime import Array, Runtime
+
+_UNWATCHED = Control()
+_CHUNKING = Chunking()
+
+
+def measure_linearity(
+    graph: Graph,
+    runtime: Runtime,
+    instances: Array,
+    parameters: LinearityParameters,
+    control: Control = _UNWATCHED,
+    *,
+    instances_field: str = "instances.inline.inputs[0].tensor",
+    chunking: Chunking = _CHUNKING,
+) -> LinearityResult:
+    """Measures how linear a model is around each instance, at an output and at any of its layers.
+
+    Args:
+        graph: the model; it must have one input of floating-point numbers.
+        runtime: evaluates the model.
+        instances: of the input's dtype, (instances, ...), finite, at least one.
+        parameters: how to measure.
+        control: asked for a stop before every forward pass, told of progress in instances.
+        instances_field: the request field that the instances came from, for errors.
+        chunking: how the work is cut into forward passes. No result depends on it but by rounding.
+
+    Returns:
+        The linearity of the output and of each layer asked for, for each instance.
+
+    Raises:
+        MethodNotSupported: the model has not exactly one floating-point input, or does not end in a softmax or
+            sigmoid where exact log-probabilities are asked for.
+        InvalidField: a value is not one that may be given; the error names the field.
+        NonFiniteOutput: the model gave NaN or infinity.
+        MemoryLimitExceeded: three rows take more memory than is granted.
+        Stopped: `control` asked for it.
+    """
+    plan = make_plan(graph, instances, instances_field, parameters)
+    sampler, notices = make_sampler(plan, control, chunking.memory_bytes)
+    evaluator = Evaluator(plan, graph, runtime, chunking)
+    measurement = Measurement(
+        plan.instances,
+        sampler,
+        evaluator,
+        parameters.samples,
+        plan.coefficients,
+        parameters.confidence_level is not None,
+        control,
+    )
+    aggregate = GlobalAggregation if parameters.aggregation is Aggregation.GLOBAL else PairwiseAggregation
+    aggregation = aggregate(measurement)
+    tables = [_Table.empty(len(instances), parameters.confidence_level is not None) for _ in evaluator.targets]
+    for first, count in groups(len(instances), aggregation.instances_per_group):
+        scores = aggregation.measure(first, count)
+        for table, score in zip(tables, scores, strict=True):
+            table.put(first, score, parameters)
+        control.progress(first + count, len(instances))
+    layers = [
+        table.layer(target, eps)
+        for table, target, eps in zip(tables, evaluator.targets, evaluator.spacings, strict=True)
+    ]
+    return LinearityResult(
+        layers=tuple(layers),
+        instance_count=len(instances),
+        next_word_offset=sampler.finish(),
+        forward_rows=evaluator.forward_rows,
+        warnings=(*plan.notices, *notices, *evaluator.notices),
+        parameters=replace(plan.parameters),
+    )
+
+
+@dataclass
+class _Table:
+    """The scores of one target for all instances."""
+
+    linearity: Array
+    magnitude: Array
+    rounded: Array
+    low: Array | None
+    high: Array | None
+
+    @staticmethod
+    def empty(instances: int, intervals: bool) -> _Table:
+        columns = [np.empty(instances) for _ in range(5 if intervals else 3)]
+        low, high = (columns[3], columns[4]) if intervals else (None, None)
+        return _Table(columns[0], columns[1], columns[2], low, high)
+
+    def put(self, first: int, score: Scores, parameters: LinearityParameters) -> None:
+        part = slice(first, first + len(score.linearity))
+        self.linearity[part] = score.linearity
+        self.magnitude[part] = score.magnitude
+        self.rounded[part] = score.rounded
+        level = parameters.confidence_level
+        if self.low is not None and self.high is not None and score.repeats is not None and level is not None:
+            low, high = confidence_interval(score.linearity, score.repeats, parameters.aggregation, level)
+            self.low[part] = low
+            self.high[part] = high
+
+    def layer(self, target: Target, eps: float) -> LayerLinearity:
+        """The scores as they are given back: rounding taken for 0, normalized, summed up."""
+        floor = (AFFINE_FACTOR if target.affine else NOISE_FACTOR) * eps * self.rounded
+        below = self.linearity <= floor
+        if not target.affine:
+            below &= self.linearity > 0
+        linearity = np.where(below, 0.0, self.linearity)
+        reason = ZeroReason.AFFINE if target.affine else ZeroReason.BELOW_NOISE_FLOOR
+        low, high = self.low, self.high
+        if low is not None and high is not None:
+            low = np.where(below, 0.0, low)
+            # Where a layer only seems linear, the upper bound still tells how non-linear it may be.
+            high = np.where(below, 0.0, high) if target.affine else high
+        return LayerLinearity(
+            name=target.name,
+            is_output=target.is_output,
+            linearity=linearity,
+            normalized=np.divide(linearity, self.magnitude, out=np.zeros_like(linearity), where=self.magnitude > 0),
+            noise_floor=floor,
+            confidence_low=low,
+            confidence_high=high,
+            mean=float(linearity.mean()),
+            standard_deviation=float(linearity.std(ddof=1)) if len(linearity) > 1 else 0.0,
+            zero_reason=reason if below.any() else ZeroReason.NONE,
+            zero_count=int(np.count_nonzero(below)),
+        )
