@@ -134,10 +134,11 @@ class _Table:
 
     def layer(self, target: Target, eps: float) -> LayerLinearity:
         """The scores as they are given back: rounding taken for 0, normalized, summed up."""
-        floor = (AFFINE_FACTOR if target.affine else NOISE_FACTOR) * eps * self.rounded
-        below = self.linearity <= floor
-        if not target.affine:
-            below &= self.linearity > 0
+        floor = NOISE_FACTOR * eps * self.rounded
+        if target.affine:
+            below = self.linearity <= AFFINE_FACTOR * eps * self.rounded
+        else:
+            below = (self.linearity > 0) & (self.linearity < floor)
         linearity = np.where(below, 0.0, self.linearity)
         reason = ZeroReason.AFFINE if target.affine else ZeroReason.BELOW_NOISE_FLOOR
         low, high = self.low, self.high

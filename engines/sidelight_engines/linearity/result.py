@@ -40,7 +40,8 @@ class LayerLinearity:
     Attributes:
         name: the name of the output or layer.
         is_output: whether this is the model's output.
-        linearity: L, at least 0; below `noise_floor` given as 0.
+        linearity: L, at least 0; below `noise_floor`, or for an affine layer as far as cancellation may take
+            rounding, given as 0.
         normalized: L over the norm of the superposed outputs (PAIRWISE: over its mean); 0 where that is 0.
         noise_floor: what rounding alone may give.
         confidence_low: lower bounds of the confidence interval, at least 0; None unless asked for.
