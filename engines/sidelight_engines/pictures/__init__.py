@@ -1,0 +1,10 @@
+"""Pictures of results: arrays in, a PNG or SVG file out.
+
+Drawn with matplotlib's objects alone: no pyplot, no settings of the process, safe in threads.
+matplotlib is imported when the first picture is drawn.
+"""
+
+from sidelight_engines.pictures.linearity import linearity_by_layer
+from sidelight_engines.pictures.picture import Picture, PictureFormat
+
+__all__ = ["Picture", "PictureFormat", "linearity_by_layer"]
