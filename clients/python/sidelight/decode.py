@@ -101,12 +101,8 @@ def _version(message: model_pb2.ModelVersion) -> models.ModelVersion:
         digest=message.digest,
         size_bytes=message.size_bytes,
         available_time=message.available_time.ToDatetime(UTC) if has_time else None,
-        error=_error(message.error) if message.HasField("error") else None,
+        error=models.ModelError(message.error.reason, message.error.message) if message.HasField("error") else None,
     )
-
-
-def _error(message: model_pb2.ModelError) -> models.ModelError:
-    return models.ModelError(message.reason, message.message, tuple(_op(op) for op in message.unsupported_ops))
 
 
 def _op(message: model_pb2.UnsupportedOp) -> models.UnsupportedOp:

@@ -32,12 +32,10 @@ class ModelError:
     Attributes:
         reason: a stable name, such as ``MODEL_FILES_INCOMPLETE``.
         message: what was wrong, where, and what to try.
-        unsupported_ops: the operations that stood in the way, if it was they.
     """
 
     reason: str
     message: str
-    unsupported_ops: tuple[UnsupportedOp, ...] = ()
 
 
 @dataclass(frozen=True)
