@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx
 
 from sidelight_engines.errors import InvalidField, ModelInvalid, UnknownLayer
 from sidelight_engines.graph.graph import TensorSpec
 from sidelight_engines.graph.onnx_model import OnnxModel, captured_tensors
-from sidelight_engines.runtime.runtime import Array, ForwardPass, RuntimeKind, as_input
+from sidelight_engines.runtime.feeds import checked_feed, run_in_chunks
+from sidelight_engines.runtime.runtime import Array, ForwardPass, RuntimeKind
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -165,6 +165,8 @@ class _OnnxForwardPass:
         self._session = session
         self._tensors = tensors
         self._inputs = inputs
+        self._dtypes = {spec.name: spec.dtype for spec in inputs}
+        self._shapes = {spec.name: spec.shape for spec in inputs}
         fed = {spec.tensor for spec in inputs}
         self._fetched = tuple(dict.fromkeys(tensor for tensor in tensors if tensor not in fed))
         fixed = [spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None]
@@ -182,14 +184,9 @@ class _OnnxForwardPass:
         Raises:
             InvalidField: an input is missing, or has a shape that the model does not take.
         """
-        feed = {spec.tensor: _checked(spec, inputs) for spec in self._inputs}
-        rows = min((len(array) for array in feed.values() if array.ndim), default=1)
-        if rows == 0:
-            raise InvalidField("inputs", "they hold no instance", "give at least one")
-        if self._fixed_batch is None or rows == self._fixed_batch:
-            values = self._run(feed)
-        else:
-            values = self._run_in_chunks(feed, rows, self._fixed_batch)
+        checked = checked_feed(inputs, self._dtypes, self._shapes)
+        feed = {spec.tensor: checked[spec.name] for spec in self._inputs}
+        values = self._run(feed) if self._fixed_batch is None else run_in_chunks(self._run, feed, self._fixed_batch)
         found = feed | dict(zip(self._fetched, values, strict=True))
         return [found[tensor] for tensor in self._tensors]
 
@@ -203,38 +200,3 @@ class _OnnxForwardPass:
         except (state.Fail, state.InvalidArgument, state.RuntimeException) as error:
             raise InvalidField("inputs", f"the model can not be run on them: {error}", "check their shapes") from error
         return values
-
-    def _run_in_chunks(self, feed: Mapping[str, Array], rows: int, batch: int) -> list[Array]:
-        chunks = []
-        for start in range(0, rows, batch):
-            part = {name: array[start : start + batch] for name, array in feed.items()}
-            short = batch - min(batch, rows - start)
-            if short:
-                part = {name: np.concatenate([array, array[-1:].repeat(short, axis=0)]) for name, array in part.items()}
-            chunks.append(self._run(part))
-        return [_join(parts, rows, batch) for parts in zip(*chunks, strict=True)]
-
-
-def _checked(spec: TensorSpec, inputs: Mapping[str, Array]) -> Array:
-    array = inputs.get(spec.name)
-    if array is None:
-        raise InvalidField(f"inputs.{spec.name}", "it is missing", "give an array for every input of the model")
-    if len(array.shape) != len(spec.shape) or any(
-        want is not None and want != got for want, got in zip(spec.shape[1:], array.shape[1:], strict=True)
-    ):
-        want = ", ".join("any" if length is None else str(length) for length in (None, *spec.shape[1:]))
-        raise InvalidField(f"inputs.{spec.name}", f"its shape is {array.shape}", f"give an array of shape ({want})")
-    return array.astype(object) if spec.dtype == "string" else as_input(array, spec.dtype)
-
-
-def _join(parts: Sequence[Array], rows: int, batch: int) -> Array:
-    """Puts the chunks of a tensor together and drops the rows that were filled in.
-
-    A tensor whose axis 0 is not the batch or a multiple of it (a shape, a mask) is the same in every chunk.
-    """
-    first = parts[0]
-    if first.ndim == 0 or first.shape[0] == 0 or first.shape[0] % batch:
-        return first
-    per_row = first.shape[0] // batch
-    joined: Array = np.concatenate(parts)[: rows * per_row]
-    return joined
