@@ -1,6 +1,7 @@
 """Turns a signature of a loaded SavedModel into one flat graph without variables.
 
     freeze     variables become constants; loops and branches stay functional, so that gradients pass
+    unmark     what the process that wrote the file attached to its functions is taken off
     inline     calls of functions are replaced by what the functions do, so that every layer is in sight
     bypass     what reads a constant through an Identity reads the constant
     fold       what is computed from constants alone becomes a constant, unless learned numbers are in it
@@ -15,8 +16,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-# Keeps convolutions in groups, which Keras wraps for XLA, and functions that ask for it from being inlined.
-_MARKS = ("_XlaMustCompile", "_noinline", "api_implements")
+# The first three keep functions from being inlined, such as the convolutions in groups that Keras wraps for
+# XLA. The last names a backward rule that was registered in the process that wrote the file (Keras' swish has
+# one, to save memory): without it, TensorFlow differentiates what the forward pass does.
+_MARKS = ("_XlaMustCompile", "_noinline", "api_implements", "_gradient_op_type")
 
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 
@@ -53,15 +56,42 @@ def flatten(frozen: Any, outputs: Sequence[str], learned: Collection[str]) -> An
         A `GraphDef`.
     """
     inputs = [tensor.name for tensor in frozen.inputs]
-    graph_def = _inline(frozen.graph.as_graph_def(), [*inputs, *outputs])
-    graph_def = _prune(graph_def, inputs, outputs)
-    _bypass(graph_def, keep={_node(name) for name in outputs})
-    _fold(graph_def, learned, keep={_node(name) for name in outputs})
-    return _prune(graph_def, inputs, outputs)
+    graph_def = frozen.graph.as_graph_def()
+    _unmark(graph_def)
+    graph_def = _inline(graph_def, [*inputs, *outputs])
+    return fold_constants(graph_def, inputs, outputs, learned)
+
+
+def fold_constants(graph_def: Any, inputs: Sequence[str], outputs: Sequence[str], learned: Collection[str] = ()) -> Any:
+    """Computes what depends on constants alone, and drops what the outputs do not need.
+
+    Args:
+        graph_def: a flat graph; it is not changed.
+        inputs: names of the tensors that values come in by; they are kept, needed or not.
+        outputs: names of the tensors to keep.
+        learned: names of the Const nodes that must stay constants of their own. With none, inference batch
+            normalisation comes down to one Mul and one AddV2.
+
+    Returns:
+        A new `GraphDef`. What depends on an input has the name that it had.
+    """
+    folded = _prune(graph_def, inputs, outputs)
+    _bypass(folded, keep={_node(name) for name in outputs})
+    _fold(folded, learned, keep={_node(name) for name in outputs})
+    return _prune(folded, inputs, outputs)
 
 
 def _node(tensor: str) -> str:
     return tensor.partition(":")[0]
+
+
+def _unmark(graph_def: Any) -> None:
+    functions = graph_def.library.function
+    inner = [node for function in functions for node in function.node_def]
+    for holder in (*functions, *graph_def.node, *inner):
+        for mark in _MARKS:
+            if mark in holder.attr:
+                del holder.attr[mark]
 
 
 def _inline(graph_def: Any, fetches: Iterable[str]) -> Any:
@@ -71,15 +101,6 @@ def _inline(graph_def: Any, fetches: Iterable[str]) -> Any:
 
     if not any(node.op in _CALLS for node in graph_def.node):
         return graph_def
-    for holder in (*graph_def.library.function, *graph_def.node):
-        for mark in _MARKS:
-            if mark in holder.attr:
-                del holder.attr[mark]
-    for function in graph_def.library.function:
-        for node in function.node_def:
-            for mark in _MARKS:
-                if mark in node.attr:
-                    del node.attr[mark]
     with tf.Graph().as_default() as graph:
         tf.graph_util.import_graph_def(graph_def, name="")
     meta_graph = tf.compat.v1.train.export_meta_graph(graph_def=graph_def, graph=graph)

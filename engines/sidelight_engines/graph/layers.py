@@ -25,10 +25,19 @@ _OPAQUE = frozenset({"resource", "string", "variant"})
 
 @dataclass
 class _Group:
-    """The steps of one layer while they are being collected."""
+    """One layer while it is being collected.
+
+    Attributes:
+        name: its name.
+        key: its scopes as `Place` has them.
+        steps: its steps, in order.
+        tensor: its output; None as long as none is known.
+    """
 
     name: str
+    key: tuple[str, ...]
     steps: list[Step] = field(default_factory=list)
+    tensor: str | None = None
 
 
 def build_graph(
@@ -72,19 +81,19 @@ def build_graph(
         if group is None and (maker := makers.get(spec.tensor)) is not None and spec.tensor not in given:
             # Nothing but plumbing makes it: then that is the layer.
             names = {other.name for other in groups}
-            group = _Group(_free_name(_name(maker), names), [maker])
+            group = _Group(_free_name(_name(maker), names), (), [maker])
             groups.append(group)
             owners[id(maker)] = group
         if group is not None:
             output_groups[spec.name] = group
 
-    tensors = _tensors(groups, steps, owners, {spec.tensor for spec in outputs}, kinds)
+    _choose_tensors(groups, steps, owners, {spec.tensor for spec in outputs}, kinds)
     position = {name: i for i, step in enumerate(steps) for name in step.outputs}
     reached = _Reach(makers, kinds, parameters)
     layers = [
-        _layer(group, tensor, makers[tensor], kinds, reached)
+        _layer(group, group.tensor, makers[group.tensor], kinds, reached)
         for group in groups
-        if (tensor := tensors.get(group.name)) is not None
+        if group.tensor is not None
     ]
     heads = {spec.name: head for spec in outputs if (head := find_head(spec.tensor, makers)) is not None}
     return Graph(
@@ -124,7 +133,7 @@ def _groups(carrying: Iterable[Step], places: Mapping[str, Place], kinds: Mappin
             source = next((name for name in step.inputs if depends_on_values(kinds, name)), "")
             if made_in.get(source) != place.key:
                 continue
-        groups.setdefault(place.key, _Group(place.name)).steps.append(step)
+        groups.setdefault(place.key, _Group(place.name, place.key)).steps.append(step)
         made_in.update(dict.fromkeys(step.outputs, place.key))
     return list(groups.values())
 
@@ -144,20 +153,18 @@ def _group_behind(
     return None
 
 
-def _tensors(
+def _choose_tensors(
     groups: Sequence[_Group],
     steps: Sequence[Step],
     owners: Mapping[int, _Group],
     outputs: Collection[str],
     kinds: Mapping[str, Affinity],
-) -> dict[str, str]:
-    """Group name -> the last of its tensors that leaves it; else, if nothing reads it, its last tensor."""
-    readers: dict[str, set[str | None]] = {}
+) -> None:
+    """Takes the last tensor that leaves a group for its output; else, if nothing reads it, its last one."""
+    readers: dict[str, list[_Group | None]] = {}
     for step in steps:
-        owner = owners.get(id(step))
         for name in step.inputs:
-            readers.setdefault(name, set()).add(None if owner is None else owner.name)
-    chosen: dict[str, str] = {}
+            readers.setdefault(name, []).append(owners.get(id(step)))
     for group in groups:
         values = [
             name
@@ -165,11 +172,19 @@ def _tensors(
             for name in step.outputs
             if name in outputs or (depends_on_values(kinds, name) and _readable(step.types.get(name)))
         ]
-        leaving = [name for name in values if name in outputs or readers.get(name, set()) - {group.name}]
+        leaving = [
+            name for name in values if name in outputs or any(reader is not group for reader in readers.get(name, ()))
+        ]
         unread = [name for name in values if name not in readers]
-        if leaving or unread:
-            chosen[group.name] = (leaving or unread)[-1]
-    return chosen
+        if not leaving and not unread:
+            continue
+        group.tensor = (leaving or unread)[-1]
+        others = [reader.key for reader in readers.get(group.tensor, ()) if reader is not None]
+        inside = [key for key in others if key != group.key and key[: len(group.key)] == group.key]
+        if group.tensor not in outputs and inside and len(inside) == len(others):
+            # The author's layer goes on in the layers inside it, so its own name would promise its output.
+            name = "/".join((group.name, *_name(group.steps[-1]).split("/")[-1:]))
+            group.name = _free_name(name, {other.name for other in groups})
 
 
 def _readable(known: TensorType | None) -> bool:

@@ -8,14 +8,18 @@ Frameworks write the author's layers into node names as scopes, and decorate the
     /layers/layers.0/Conv                                      PyTorch: the module layers.0
 
 Calls are taken away, then the model's own scope, the root; what is left of the scopes down to
-the author's innermost layer is the layer's name. Keras 3 appends one same number to every scope
-of a trace (``_1`` above); it is found by the names of the variables, which do not have it, or else
-by its being everywhere.
+the author's innermost layer is the layer's name. Keras 3 opens every scope of a trace twice, so
+TensorFlow makes the name unique by a number: ``conv_1`` becomes ``conv_1_1``, and after
+``conv2d`` has become ``conv2d_1``, an author's ``conv2d_1`` becomes ``conv2d_1_2``. Whether a graph is numbered
+so is told by the names of the variables, which never are; without them, by the numbers' being on
+every scope.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,7 +44,7 @@ class Place:
     """Where a node stands among the author's layers.
 
     Attributes:
-        key: what the nodes of one layer have in common.
+        key: what the nodes of one layer have in common; a prefix of the keys of layers inside it.
         name: the layer's name.
         scoped: whether the author's scopes say so; if not, the node stands for itself.
     """
@@ -68,11 +72,12 @@ def place_nodes(nodes: Sequence[str], constants: Iterable[str], scopes: Collecti
     paths = {node: _scopes_of(node) for node in nodes}
     known = {tuple(scope.split("/")) for scope in scopes if scope}
     root = _root(paths.values())
-    number = _number(paths.values(), root, known, constants)
+    numbered = _is_numbered(set(paths.values()), root, known, constants)
     layers = {
-        path: _layer_path(path, root, number, matched) for path, matched in _matches(paths, number, known).items()
+        path: _layer_path(path, root, numbered, reach, holder)
+        for path, (reach, holder) in _matches(paths.values(), numbered, known).items()
     }
-    return _unique({node: _place(node, layers[path], root, number) for node, path in paths.items()})
+    return _unique({node: _place(node, layers[path], root, numbered) for node, path in paths.items()})
 
 
 def _module(node: str) -> Place:
@@ -103,35 +108,35 @@ def _root(paths: Iterable[_Path]) -> _Path:
     return (first.pop(),) if len(first) == 1 and any(len(path) > 1 for path in scoped) else ()
 
 
-def _number(paths: Iterable[_Path], root: _Path, known: Collection[_Path], constants: Iterable[str]) -> str:
-    """The number that the framework put behind every scope (``_1``); empty if it did not."""
-    every = {path for path in paths if path}
-    outer = [*root, *dict.fromkeys(path[len(root)] for path in sorted(every) if len(path) > len(root))]
-    numbers = {found.group() for part in outer if (found := _NUMBER.search(part))}
+def _is_numbered(paths: Collection[_Path], root: _Path, known: Collection[_Path], constants: Iterable[str]) -> bool:
+    """Whether the framework put a number behind every scope."""
     if known:
-        found_by = {number: _count_found(every, number, known) for number in ("", *sorted(numbers))}
-        best = max(found_by, key=lambda number: found_by[number])
-        if found_by[best] > 0:
-            return best if _reversible(every, best) else ""
-    uniform = len(numbers) == 1 and bool(root) and all(_NUMBER.search(part) for part in outer)
-    if not uniform or any(_KERAS_2_READS.search(constant) for constant in constants):
-        return ""
-    number = numbers.pop()
-    return number if _reversible(every, number) else ""
+        plain, stripped = _count_found(paths, known), _count_found({_strip(path, True) for path in paths}, known)
+        if plain or stripped:
+            return stripped > plain
+    outer = {path[len(root)] for path in paths if len(path) > len(root)}
+    number = _NUMBER.search(root[0]) if root else None
+    if number is None or not all(_NUMBER.search(scope) for scope in outer):
+        return False
+    bare = Counter(_bare(scope) for scope in outer)
+    for scope in outer:
+        # Another number stands where the usual one was taken.
+        taken = _bare(scope) in outer or bare[_bare(scope)] > 1
+        if not scope.endswith(number.group()) and not taken:
+            return False
+    return not any(_KERAS_2_READS.search(constant) for constant in constants)
 
 
-def _count_found(paths: Collection[_Path], number: str, known: Collection[_Path]) -> int:
-    stripped = [_strip(path, number) for path in paths]
-    return sum(any(_end_of(scope, path) for path in stripped) for scope in known)
+def _count_found(paths: Collection[_Path], known: Collection[_Path]) -> int:
+    return sum(any(_end_of(scope, path) for path in paths) for scope in known)
 
 
-def _strip(path: _Path, number: str) -> _Path:
-    return tuple(part.removesuffix(number) or part for part in path)
+def _bare(scope: str) -> str:
+    return _NUMBER.sub("", scope) or scope
 
 
-def _reversible(paths: Collection[_Path], number: str) -> bool:
-    prefixes = {path[:end] for path in paths for end in range(1, len(path) + 1)}
-    return len({_strip(prefix, number) for prefix in prefixes}) == len(prefixes)
+def _strip(path: _Path, numbered: bool) -> _Path:
+    return tuple(map(_bare, path)) if numbered else path
 
 
 def _end_of(scope: _Path, path: _Path) -> int:
@@ -142,10 +147,10 @@ def _end_of(scope: _Path, path: _Path) -> int:
     return 0
 
 
-def _matches(paths: Mapping[str, _Path], number: str, known: Collection[_Path]) -> dict[_Path, tuple[int, int]]:
+def _matches(paths: Iterable[_Path], numbered: bool, known: Collection[_Path]) -> dict[_Path, tuple[int, int]]:
     """For each path: how long a known layer reaches, and how long a scope that holds known layers."""
-    every = dict.fromkeys(paths.values())
-    ends = {path: max((_end_of(scope, _strip(path, number)) for scope in known), default=0) for path in every}
+    every = dict.fromkeys(paths)
+    ends = {path: max((_end_of(scope, _strip(path, numbered)) for scope in known), default=0) for path in every}
     holders = {path[:end] for path, reach in ends.items() for end in range(1, reach)}
     return {
         path: (reach, max((end for end in range(1, len(path) + 1) if path[:end] in holders), default=0))
@@ -153,36 +158,36 @@ def _matches(paths: Mapping[str, _Path], number: str, known: Collection[_Path]) 
     }
 
 
-def _layer_path(path: _Path, root: _Path, number: str, matched: tuple[int, int]) -> _Path:
+def _layer_path(path: _Path, root: _Path, numbered: bool, reach: int, holder: int) -> _Path:
     """The scopes of a node down to the author's innermost layer."""
-    reach, holder = matched
     outer = len(root)
-    if number:
+    if numbered:
         # Below the outermost layers, a scope that was not numbered is the framework's own.
-        inner = (end for end in range(outer + 1, len(path)) if not path[end].endswith(number))
+        inner = (end for end in range(outer + 1, len(path)) if not _NUMBER.search(path[end]))
         return path[: next(inner, len(path))]
     if reach > max(outer, holder):
         return path[:reach]
     return path[: holder + 1] if holder else path
 
 
-def _place(node: str, path: _Path, root: _Path, number: str) -> Place:
+def _place(node: str, path: _Path, root: _Path, numbered: bool) -> Place:
     if not path or path == root:
         parts = [part for part in node.split("/") if part and not _CALL.fullmatch(part)]
         return Place(("", node), "/".join(parts[len(path) :]) or node, scoped=False)
-    return Place(path, "/".join(_strip(path[len(root) :], number)), scoped=True)
+    return Place(path, "/".join(_strip(path[len(root) :], numbered)), scoped=True)
 
 
 def _unique(places: Mapping[str, Place]) -> dict[str, Place]:
-    """Renames what would share a name with another layer: to its full path, then to a numbered one."""
+    """Renames what would share a name with another layer: to what the file calls it, or by a number."""
     owners: dict[str, _Path] = {}
     names: dict[_Path, str] = {}
     # The author's own scopes have the first claim to their names.
     for place in sorted(places.values(), key=lambda place: not place.scoped):
         if place.key in names:
             continue
-        name, full, count = place.name, "/".join(part for part in place.key if part), 2
-        while owners.setdefault(name, place.key) != place.key:
-            name, count = (full, count) if full not in owners else (f"{full}_{count}", count + 1)
-        names[place.key] = name
+        key = tuple(part for part in place.key if part)
+        written = ("/".join(key[1:]), "/".join(key)) if len(key) > 1 else key
+        counted = (f"{'/'.join(key)}_{count}" for count in itertools.count(2))
+        candidates = itertools.chain((place.name,), written, counted)
+        names[place.key] = next(name for name in candidates if owners.setdefault(name, place.key) == place.key)
     return {node: Place(place.key, names[place.key], place.scoped) for node, place in places.items()}

@@ -16,6 +16,13 @@ from sidelight_engines.graph.graph import Graph, ModelFormat, TensorSpec
 from sidelight_engines.graph.layers import build_graph
 from sidelight_engines.graph.step import Step, TensorType
 
+# What TensorFlow says when a file is damaged; it has no error types of their own for it.
+_DAMAGE = {
+    "saved_model.pb": ("Cannot parse",),
+    "variables/": ("TensorSliceReader", "less bytes", "sstable", "checksum", "checkpoint"),
+}
+
+# Operations that make no value from others.
 _SILENT = frozenset({"Const", "NoOp", "Placeholder"})
 
 
@@ -80,19 +87,23 @@ def _first(error: Exception) -> str:
 def _load(directory: Path) -> Any:
     import tensorflow as tf
 
-    if not (directory / "saved_model.pb").is_file():
-        raise ModelInvalid(f"{directory.name} holds no saved_model.pb")
+    name = directory.name
+    proto = directory / "saved_model.pb"
     variables = directory / "variables"
-    index = variables / "variables.index"
-    if variables.is_dir() and not index.is_file():
-        raise ModelInvalid(f"{directory.name} holds no variables/variables.index")
-    if index.is_file() and not any(variables.glob("variables.data-*")):
-        raise ModelInvalid(f"{directory.name} holds no variables/variables.data-00000-of-00001")
+    if not proto.is_file():
+        raise ModelInvalid(f"{name} holds no saved_model.pb")
+    if proto.stat().st_size == 0:
+        raise ModelInvalid(f"saved_model.pb in {name} is empty")
+    if variables.is_dir() and not (variables / "variables.index").is_file():
+        raise ModelInvalid(f"{name} holds no variables/variables.index")
+    if variables.is_dir() and not any(variables.glob("variables.data-*")):
+        raise ModelInvalid(f"{name} holds no variables/variables.data-00000-of-00001")
     try:
         return tf.saved_model.load(str(directory))
     except _loading_errors() as error:
-        damaged = "saved_model.pb" if "parse" in str(error).lower() else "the SavedModel"
-        raise ModelInvalid(f"{damaged} in {directory.name} can not be read: {_first(error)}") from error
+        text = _first(error).replace(f"{directory}/", "")
+        damaged = next((part for part, signs in _DAMAGE.items() if any(sign in text for sign in signs)), "the model")
+        raise ModelInvalid(f"{damaged} in {name} can not be read: {text}") from error
 
 
 def _alphabetical(name: str) -> list[tuple[bool, int, str]]:
