@@ -16,9 +16,10 @@ from sidelight_engines import ops as _ops  # noqa: F401 - importing it fills the
 from sidelight_engines.errors import OpProblem, UnsupportedOp
 from sidelight_engines.graph.frozen import FrozenGraph
 from sidelight_engines.graph.onnx_model import OnnxModel, captured_tensors
+from sidelight_engines.graph.onnx_weights import ATTRIBUTE_WEIGHTS
 from sidelight_engines.graph.shape_values import as_shape_value, propagate
 from sidelight_engines.ops.context import LoweringContext, RefusedFormError, Tensor
-from sidelight_engines.ops.registry import Entry, NodeForm, find, form_of
+from sidelight_engines.ops.registry import ML_DOMAIN, Entry, NodeForm, find, form_of
 from sidelight_engines.runtime.runtime import Array
 
 
@@ -128,7 +129,12 @@ class _Lowering:
 
     def _placeholder(self, tensor: str, dtype: str, shape: tuple[int | None, ...]) -> str:
         free = (None, *shape[1:]) if shape else shape
-        placeholder = self._tf.compat.v1.placeholder(dtype, free, node_name(tensor))
+        try:
+            placeholder = self._tf.compat.v1.placeholder(dtype, free, node_name(tensor))
+        except TypeError as error:
+            opset = self._model.opsets.get("", 0)
+            problem = OpProblem(tensor, "input", "", opset, f"TensorFlow has no type {dtype}")
+            raise UnsupportedOp([problem]) from error
         self._tensors[tensor] = placeholder
         name: str = placeholder.name
         return name
@@ -153,9 +159,10 @@ class _Lowering:
             if name and tensor is not None:
                 self._tensors[name] = tensor
         self._note_shape_value(form, read)
-        for parameter in self._model.parameters:
-            if parameter.startswith(f"{form.name}/"):
-                self._parameters.append(scope + parameter.removeprefix(f"{form.name}/"))
+        kept_in_attributes = ATTRIBUTE_WEIGHTS.get(form.op, ()) if form.domain == ML_DOMAIN else ()
+        self._parameters.extend(
+            scope + name for name in kept_in_attributes if f"{form.name}/{name}" in self._model.parameters
+        )
 
     def _read(self, form: NodeForm, name: str) -> Tensor | None:
         if not name:
@@ -198,7 +205,7 @@ class _Lowering:
         keeps to the fixed length, tells if it is not.
         """
         form = context.form
-        if self._fixed_batch is None or form.op != "Reshape" or form.domain:
+        if not self._fixed_batch or form.op != "Reshape" or form.domain:
             return None
         shape = self._model.types[form.outputs[0]].shape if form.outputs[0] in self._model.types else None
         data = context.input(0)

@@ -12,22 +12,25 @@ _SELU_ALPHA = 1.67326319217681884765625
 _SELU_GAMMA = 1.05070102214813232421875
 
 
-@register("Relu", since=6)
+@register("Relu", since=1)
 def relu(op: LoweringContext) -> Tensor:
     """max(x, 0)."""
     return op.tf.nn.relu(op.input(0))
 
 
-@register("LeakyRelu", since=6)
+@register("LeakyRelu", since=1)
 def leaky_relu(op: LoweringContext) -> Tensor:
     """X where positive, alpha x elsewhere."""
     return op.tf.nn.leaky_relu(op.input(0), op.attribute("alpha", 0.01))
 
 
+@register("PRelu", since=1)
 @register("PRelu", since=7)
 def prelu(op: LoweringContext) -> Tensor:
-    """X where positive, slope x elsewhere; the slope broadcasts."""
+    """X where positive, slope x elsewhere; the slope broadcasts, before opset 7 one per channel."""
     x, slope = op.input(0), op.input(1)
+    if op.form.opset < 7:
+        slope = op.tf.reshape(slope, [-1] + [1] * (op.rank() - 2))
     return op.tf.where(x < 0, x * slope, x)
 
 
@@ -36,13 +39,13 @@ def _elu(op: LoweringContext, x: Tensor, alpha: float) -> Tensor:
     return y if alpha == 1.0 else op.tf.where(x > 0, y, y * op.number(alpha, y))
 
 
-@register("Elu", since=6)
+@register("Elu", since=1)
 def elu(op: LoweringContext) -> Tensor:
     """X where positive, alpha (exp x - 1) elsewhere."""
     return _elu(op, op.input(0), op.attribute("alpha", 1.0))
 
 
-@register("Selu", since=6)
+@register("Selu", since=1)
 def selu(op: LoweringContext) -> Tensor:
     """Gamma times the exponential linear unit."""
     x = op.input(0)
@@ -67,7 +70,7 @@ def _clip(op: LoweringContext, low: Tensor | None, high: Tensor | None) -> Tenso
     return y if high is None else op.tf.minimum(y, high)
 
 
-@register("Clip", since=6)
+@register("Clip", since=1)
 def clip_by_attributes(op: LoweringContext) -> Tensor:
     """Limits to the range that the attributes give."""
     low, high = op.attribute("min"), op.attribute("max")
@@ -93,13 +96,13 @@ def clip(op: LoweringContext) -> Tensor:
     return _clip(op, op.optional(1), op.optional(2))
 
 
-@register("Sigmoid", since=6)
+@register("Sigmoid", since=1)
 def sigmoid(op: LoweringContext) -> Tensor:
     """The logistic function."""
     return op.tf.sigmoid(op.input(0))
 
 
-@register("HardSigmoid", since=6)
+@register("HardSigmoid", since=1)
 def hard_sigmoid(op: LoweringContext) -> Tensor:
     """Alpha x + beta, limited to [0, 1]."""
     x = op.input(0)
@@ -122,7 +125,7 @@ def swish(op: LoweringContext) -> Tensor:
     return x * op.tf.sigmoid(op.number(op.attribute("alpha", 1.0), x) * x)
 
 
-@register("Tanh", since=6)
+@register("Tanh", since=1)
 def tanh(op: LoweringContext) -> Tensor:
     """Hyperbolic tangent."""
     return op.tf.tanh(op.input(0))

@@ -1,6 +1,7 @@
 """Element-wise arithmetic, comparison and logic.
 
-From opset 7 on operands broadcast as NumPy's do; the older form, with its `axis`, is not covered.
+From opset 7 on operands broadcast as NumPy's do. Before, the second operand is stretched over the first only if
+`broadcast` says so, and `axis` says where its axes lie among the first's (at the end by default).
 """
 
 from __future__ import annotations
@@ -12,29 +13,29 @@ from sidelight_engines.ops.registry import NodeForm, register
 
 # ONNX op -> (first opset of this form, TensorFlow function), for functions of one tensor.
 _UNARY = {
-    "Abs": (6, "abs"),
+    "Abs": (1, "abs"),
     "Acos": (7, "acos"),
     "Acosh": (9, "acosh"),
     "Asin": (7, "asin"),
     "Asinh": (9, "asinh"),
     "Atan": (7, "atan"),
     "Atanh": (9, "atanh"),
-    "Ceil": (6, "math.ceil"),
+    "Ceil": (1, "math.ceil"),
     "Cos": (7, "cos"),
     "Cosh": (9, "cosh"),
     "Erf": (9, "math.erf"),
-    "Exp": (6, "exp"),
-    "Floor": (6, "floor"),
+    "Exp": (1, "exp"),
+    "Floor": (1, "floor"),
     "IsNaN": (9, "math.is_nan"),
-    "Log": (6, "math.log"),
-    "Neg": (6, "negative"),
+    "Log": (1, "math.log"),
+    "Neg": (1, "negative"),
     "Not": (1, "logical_not"),
-    "Reciprocal": (6, "math.reciprocal"),
+    "Reciprocal": (1, "math.reciprocal"),
     "Round": (11, "round"),
     "Sign": (9, "sign"),
     "Sin": (7, "sin"),
     "Sinh": (9, "sinh"),
-    "Sqrt": (6, "sqrt"),
+    "Sqrt": (1, "sqrt"),
     "Tan": (7, "tan"),
 }
 
@@ -54,6 +55,15 @@ _BINARY = {
 }
 
 
+def _placed(op: LoweringContext) -> Tensor:
+    """The second operand with its axes where the form before opset 7 has them."""
+    y, axis = op.input(1), op.attribute("axis")
+    if not op.attribute("broadcast", 0) or axis is None:
+        return y
+    behind = op.rank(0) - op.axis(axis, op.rank(0)) - op.rank(1)
+    return op.reshape(y, [*op.lengths(y), *[1] * behind])
+
+
 def _function(op: LoweringContext, path: str) -> Callable[..., Tensor]:
     module, _, name = path.rpartition(".")
     found: Callable[..., Tensor] = getattr(getattr(op.tf, module) if module else op.tf, name)
@@ -67,19 +77,25 @@ def _register_simple() -> None:
     def binary(path: str) -> Callable[[LoweringContext], Tensor]:
         return lambda op: _function(op, path)(op.input(0), op.input(1))
 
+    def placed(path: str) -> Callable[[LoweringContext], Tensor]:
+        return lambda op: _function(op, path)(op.input(0), _placed(op))
+
     for name, (since, path) in _UNARY.items():
         register(name, since=since)(unary(path))
     for name, (since, path) in _BINARY.items():
         register(name, since=since)(binary(path))
+        if since == 7:
+            register(name, since=1)(placed(path))
 
 
 _register_simple()
 
 
+@register("Div", since=1)
 @register("Div", since=7)
 def divide(op: LoweringContext) -> Tensor:
     """Quotient; whole numbers round towards zero."""
-    x, y = op.input(0), op.input(1)
+    x, y = op.input(0), op.input(1) if op.form.opset >= 7 else _placed(op)
     return op.tf.truncatediv(x, y) if x.dtype.is_integer else op.tf.divide(x, y)
 
 
@@ -87,13 +103,19 @@ def divide(op: LoweringContext) -> Tensor:
 def modulo(op: LoweringContext) -> Tensor:
     """Remainder with the sign of the divisor, or of the dividend if fmod."""
     x, y = op.input(0), op.input(1)
-    return op.tf.truncatemod(x, y) if op.attribute("fmod", 0) else op.tf.math.floormod(x, y)
+    if not op.attribute("fmod", 0):
+        return op.tf.math.floormod(x, y)
+    if x.dtype.is_floating and x.dtype.size < 4:
+        # TensorFlow has it for single and double precision only.
+        return op.tf.cast(op.tf.truncatemod(op.tf.cast(x, "float32"), op.tf.cast(y, "float32")), x.dtype)
+    return op.tf.truncatemod(x, y)
 
 
+@register("Pow", since=1)
 @register("Pow", since=7)
 def power(op: LoweringContext) -> Tensor:
     """Power; the exponent may be of another dtype than the base."""
-    base, exponent = op.input(0), op.input(1)
+    base, exponent = op.input(0), op.input(1) if op.form.opset >= 7 else _placed(op)
     if base.dtype.is_integer and exponent.dtype.is_floating:
         return op.tf.cast(op.tf.pow(op.tf.cast(base, exponent.dtype), exponent), base.dtype)
     return op.tf.pow(base, op.tf.cast(exponent, base.dtype))
@@ -106,26 +128,26 @@ def _accumulate(op: LoweringContext, function: Callable[[Tensor, Tensor], Tensor
     return result if rest else op.tf.identity(result)
 
 
-@register("Sum", since=6)
+@register("Sum", since=1)
 def total(op: LoweringContext) -> Tensor:
     """Sum of any number of tensors."""
     return _accumulate(op, op.tf.add)
 
 
-@register("Mean", since=6)
+@register("Mean", since=1)
 def mean(op: LoweringContext) -> Tensor:
     """Mean of any number of tensors."""
     summed = _accumulate(op, op.tf.add)
     return summed / op.number(len(op.tensors), summed)
 
 
-@register("Max", since=6)
+@register("Max", since=1)
 def maximum(op: LoweringContext) -> Tensor:
     """Largest of any number of tensors."""
     return _accumulate(op, op.tf.maximum)
 
 
-@register("Min", since=6)
+@register("Min", since=1)
 def minimum(op: LoweringContext) -> Tensor:
     """Smallest of any number of tensors."""
     return _accumulate(op, op.tf.minimum)

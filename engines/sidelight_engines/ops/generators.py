@@ -65,5 +65,5 @@ def eye_like(op: LoweringContext) -> Tensor:
     x = op.input(0)
     dtype = {1: "float32", 6: "int32", 7: "int64", 11: "float64", None: x.dtype}[op.attribute("dtype")]
     rows, columns = op.lengths(x)
-    on = op.tf.range(columns)[None, :] - op.tf.range(rows)[:, None] == op.attribute("k", 0)
-    return op.tf.cast(on, dtype)
+    diagonal = op.tf.range(columns)[None, :] - op.tf.range(rows)[:, None]
+    return op.tf.cast(op.tf.equal(diagonal, op.attribute("k", 0)), dtype)

@@ -10,6 +10,7 @@ def _bias_is_given(form: NodeForm) -> str | None:
     return None if form.has_input(2) else "before opset 11 the third input must be given"
 
 
+@register("Gemm", since=1, check=_bias_is_given)
 @register("Gemm", since=7, check=_bias_is_given)
 @register("Gemm", since=11)
 def gemm(op: LoweringContext) -> Tensor:

@@ -16,6 +16,14 @@ def _at_inference(form: NodeForm) -> str | None:
     return None
 
 
+def _at_inference_before_7(form: NodeForm) -> str | None:
+    # The outputs behind the first are mere copies there.
+    if not form.attributes.get("is_test", 0):
+        return "is_test=0, the training form, is not covered; export for inference"
+    return None if form.attributes.get("spatial", 1) else "spatial=0 is not covered"
+
+
+@register("BatchNormalization", since=1, check=_at_inference_before_7)
 @register("BatchNormalization", since=7, check=_at_inference)
 def batch_normalization(op: LoweringContext) -> Tensor:
     """Scale (x - mean) / sqrt(variance + epsilon) + offset, per channel, by constants: one product, one sum."""
@@ -37,7 +45,7 @@ def _standardised(op: LoweringContext, x: Tensor, axes: Sequence[int], epsilon: 
     return centred * factor, mean, factor
 
 
-@register("InstanceNormalization", since=6)
+@register("InstanceNormalization", since=1)
 def instance_normalization(op: LoweringContext) -> Tensor:
     """Standardises each channel of each instance, then scales and shifts by channel."""
     x, rank = op.input(0), op.rank()

@@ -16,13 +16,14 @@ from sidelight_engines.ops.context import LoweringContext, RefusedFormError, Ten
 from sidelight_engines.ops.registry import NodeForm, register
 from sidelight_engines.runtime.runtime import Array
 
-# Where output position x of n lies in an input of length m that is stretched by scale s.
-_POSITIONS: dict[str, Callable[[Array, float, int, float], Array]] = {
-    "half_pixel": lambda x, s, m, n: (x + 0.5) / s - 0.5,
-    "pytorch_half_pixel": lambda x, s, m, n: (x + 0.5) / s - 0.5 if n > 1 else np.zeros_like(x),
-    "asymmetric": lambda x, s, m, n: x / s,
-    "align_corners": lambda x, s, m, n: x * (m - 1) / (n - 1) if n > 1 else np.zeros_like(x),
-    "half_pixel_symmetric": lambda x, s, m, n: _symmetric(x, s, m, n),
+# Where output position x of an axis that is resized from length m by scale s lies in the input.
+_POSITIONS: dict[str, Callable[[Array, float, int], Array]] = {
+    "half_pixel": lambda x, s, m: (x + 0.5) / s - 0.5,
+    "pytorch_half_pixel": lambda x, s, m: (x + 0.5) / s - 0.5 if m * s > 1 else np.zeros_like(x),
+    "asymmetric": lambda x, s, m: x / s,
+    "align_corners": lambda x, s, m: x * (m - 1) / (m * s - 1) if m * s > 1 else np.zeros_like(x),
+    # Centred on the input where the scaled length was rounded.
+    "half_pixel_symmetric": lambda x, s, m: m / 2 * (1 - len(x) / (m * s)) + (x + 0.5) / s - 0.5,
 }
 
 _ROUNDINGS: dict[str, Callable[[Array], Array]] = {
@@ -31,14 +32,6 @@ _ROUNDINGS: dict[str, Callable[[Array], Array]] = {
     "floor": np.floor,
     "ceil": np.ceil,
 }
-
-
-def _symmetric(x: Array, scale: float, length: int, target: float) -> Array:
-    # The output is centred on the input when the scaled length was rounded.
-    adjustment = target / (scale * length)
-    offset = length / 2 * (1 - adjustment)
-    shifted: Array = offset + (x + 0.5) / scale - 0.5
-    return shifted
 
 
 def _plain_interpolation(form: NodeForm) -> str | None:
@@ -74,9 +67,10 @@ def resize(op: LoweringContext) -> Tensor:
     scales: list[float] | None = None
     sizes: list[int] | None = None
     if op.optional(3) is not None:
-        # A size that is not known can only be one that stays.
         partial = op.partial(3)
         known = op.known(3, "list of sizes") if partial is None else partial
+        if any(size is None for size in known[1:]):
+            raise RefusedFormError("the sizes are computed; only constants are covered")
         sizes = [-1 if size is None else int(size) for size in known]
     else:
         scales = [float(scale) for scale in op.known(2, "list of scales")]
@@ -91,25 +85,25 @@ def resize(op: LoweringContext) -> Tensor:
 
 def _targets(
     op: LoweringContext, scales: list[float] | None, sizes: list[int] | None, axes: Any
-) -> dict[int, tuple[int, float, float]]:
-    """Axis -> (new length, its exact scaled length, scale), of the axes that change."""
+) -> dict[int, tuple[int, float]]:
+    """Axis -> (new length, scale), of the axes that change."""
     lengths = op.input(0).shape.as_list()
-    policy = op.attribute("keep_aspect_ratio_policy", "stretch")
-    exact: dict[int, tuple[int, float, float]] = {}
-    for position, axis in enumerate(axes):
-        length = lengths[axis]
-        if scales is not None:
-            scale = scales[position]
+    targets: dict[int, tuple[int, float]] = {}
+    if scales is not None:
+        for axis, scale in zip(axes, scales, strict=True):
             if scale != 1.0:
-                exact[axis] = (math.floor(_length(length, axis) * scale), _length(length, axis) * scale, scale)
-        elif sizes is not None and sizes[position] not in (-1, length):
-            scale = sizes[position] / _length(length, axis)
-            exact[axis] = (sizes[position], sizes[position], scale)
-    if sizes is not None and policy != "stretch":
-        ratios = [size / _length(lengths[axis], axis) for size, axis in zip(sizes, axes, strict=True)]
-        scale = min(ratios) if policy == "not_larger" else max(ratios)
-        exact = {axis: (math.floor(lengths[axis] * scale + 0.5), lengths[axis] * scale, scale) for axis in axes}
-    return exact
+                targets[axis] = (math.floor(_length(lengths[axis], axis) * scale), scale)
+        return targets
+    # The batch, whose length is free here whatever the file says, stays.
+    wanted = {
+        axis: size for axis, size in zip(axes, sizes or [], strict=True) if not (axis == 0 and lengths[0] is None)
+    }
+    ratios = {axis: size / _length(lengths[axis], axis) for axis, size in wanted.items()}
+    policy = op.attribute("keep_aspect_ratio_policy", "stretch")
+    if policy == "stretch":
+        return {axis: (size, ratios[axis]) for axis, size in wanted.items() if ratios[axis] != 1.0}
+    scale = min(ratios.values()) if policy == "not_larger" else max(ratios.values())
+    return {axis: (math.floor(lengths[axis] * scale + 0.5), scale) for axis in wanted}
 
 
 def _length(length: int | None, axis: int) -> int:
@@ -118,13 +112,13 @@ def _length(length: int | None, axis: int) -> int:
     return length
 
 
-def _resized(op: LoweringContext, targets: dict[int, tuple[int, float, float]], mode: str, rounding: str) -> Tensor:
+def _resized(op: LoweringContext, targets: dict[int, tuple[int, float]], mode: str, rounding: str) -> Tensor:
     tf, x = op.tf, op.input(0)
     kind = op.attribute("mode", "nearest")
     y = tf.identity(x)
-    for axis, (new, exact, scale) in targets.items():
+    for axis, (new, scale) in targets.items():
         old = x.shape.as_list()[axis]
-        at = _POSITIONS[mode](np.arange(new, dtype=np.float64), scale, old, exact)
+        at = _POSITIONS[mode](np.arange(new, dtype=np.float64), scale, old)
         if kind == "nearest":
             index = np.clip(_ROUNDINGS[rounding](at), 0, old - 1).astype(np.int64)
             y = tf.gather(y, index, axis=axis)

@@ -171,6 +171,11 @@ def _inference_dropout(form: NodeForm) -> str | None:
     return None
 
 
+def _dropout_before_7(form: NodeForm) -> str | None:
+    return None if form.attributes.get("is_test", 0) else "is_test=0, the training form, is not covered"
+
+
+@register("Dropout", since=1, check=_dropout_before_7)
 @register("Dropout", since=7)
 @register("Dropout", since=12, check=_inference_dropout)
 def dropout(op: LoweringContext) -> tuple[Tensor, ...]:
@@ -201,9 +206,10 @@ def depth_to_space(op: LoweringContext) -> Tensor:
 
 @register("SpaceToDepth", since=1)
 def space_to_depth(op: LoweringContext) -> Tensor:
-    """Moves blocks of space into channels."""
+    """Moves blocks of space into channels; DCR puts the places in a block first, CRD the old channels."""
     x, (n, c, h, w), b = _blocks(op)
-    y = op.tf.transpose(op.reshape(x, [n, c, h // b, b, w // b, b]), [0, 3, 5, 1, 2, 4])
+    order = [0, 3, 5, 1, 2, 4] if op.attribute("mode", "DCR") == "DCR" else [0, 1, 3, 5, 2, 4]
+    y = op.tf.transpose(op.reshape(x, [n, c, h // b, b, w // b, b]), order)
     return op.reshape(y, [n, c * b * b, h // b, w // b])
 
 
