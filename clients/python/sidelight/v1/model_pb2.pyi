@@ -227,25 +227,19 @@ class ModelError(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
-    UNSUPPORTED_OPS_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """The name of an ErrorReason without its prefix, such as "MODEL_FILES_INCOMPLETE"."""
     message: _builtins.str
     """What was wrong, where, and what to try, for a person."""
-    @_builtins.property
-    def unsupported_ops(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnsupportedOp]:
-        """The operations that stood in the way, if it was they."""
-
     def __init__(
         self,
         *,
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
-        unsupported_ops: _abc.Iterable[Global___UnsupportedOp] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason", "unsupported_ops", b"unsupported_ops"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

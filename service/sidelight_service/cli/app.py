@@ -1,0 +1,45 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sidelight_service.cli import demo, linearity, models, serve
+
+app = typer.Typer(
+    name="sidelight",
+    help="Explains the predictions of served ONNX and SavedModel models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+explain = typer.Typer(help="Explain predictions of a model on a running server.", no_args_is_help=True)
+explain.command("linearity")(linearity.linearity)
+
+app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
+app.add_typer(models.group, name="models")
+app.add_typer(explain, name="explain")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from sidelight_service import __version__
+
+        typer.echo(f"sidelight {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Takes the options that stand before a command."""
+
+
+def main() -> None:
+    """Runs the command line. Exit status: 0 done, 1 failed, 2 called wrongly."""
+    app()

@@ -1,0 +1,196 @@
+"""``sidelight explain linearity``: how linear a model is around the rows of a file."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sidelight_service.cli.arrays import parse_range, read_array, read_inputs
+from sidelight_service.cli.terminal import (
+    DEFAULT_SERVER,
+    USAGE,
+    JsonOption,
+    ServerOption,
+    TimeoutOption,
+    fail,
+    failures_reported,
+    note,
+    progress_bar,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from sidelight import LinearityExplanation
+
+
+class Aggregate(str, Enum):
+    """How samples are combined."""
+
+    GLOBAL = "global"
+    PAIRWISE = "pairwise"
+
+
+class RuntimeChoice(str, Enum):
+    """What evaluates the model."""
+
+    AUTO = "auto"
+    ONNX_RUNTIME = "onnx-runtime"
+    TENSORFLOW = "tensorflow"
+
+
+class Draws(str, Enum):
+    """What makes random draws."""
+
+    COUNTER = "counter"
+    MERSENNE_TWISTER = "mersenne-twister"
+
+
+class ModelType(str, Enum):
+    """What the output holds."""
+
+    CLASSIFIER = "classifier"
+    REGRESSOR = "regressor"
+
+
+class Scale(str, Enum):
+    """The scale on which a classifier's output is measured."""
+
+    LOG_PROBABILITY = "log-probability"
+    EXACT_LOG_PROBABILITY = "exact-log-probability"
+
+
+_File = typer.Option(exists=True, dir_okay=False, readable=True)
+
+
+def linearity(
+    model: Annotated[str, typer.Option(help="NAME, NAME:VERSION or NAME@LABEL.")],
+    input_: Annotated[
+        Path,
+        typer.Option("--input", exists=True, dir_okay=False, help="The rows to explain: .npy, or .npz by input name."),
+    ],
+    layers: Annotated[
+        str | None, typer.Option(help="Layers to measure beside the output: 'all', or names with commas.")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="Samples per row. Default: the server's, 20.")] = None,
+    aggregate: Annotated[Aggregate | None, typer.Option(help="How samples are combined. Default: global.")] = None,
+    feature_range: Annotated[
+        str | None, typer.Option(metavar="MIN,MAX", help="The range of all features, such as 0,1.")
+    ] = None,
+    range_data: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Rows whose least and greatest values are the feature range."),
+    ] = None,
+    neighbours: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Take the nearest of these rows in place of random samples."),
+    ] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Half-width of the neighbourhood, as a share of the range. Default: 0.04.")
+    ] = None,
+    resolution: Annotated[int | None, typer.Option(help="Grid steps in the feature range. Default: 100.")] = None,
+    clip: Annotated[bool, typer.Option("--clip", help="Keep samples within the feature range.")] = False,
+    confidence: Annotated[
+        float | None, typer.Option(help="Add confidence intervals of this level, such as 0.95.")
+    ] = None,
+    output: Annotated[str | None, typer.Option(help="The output to measure. Default: the model's first.")] = None,
+    model_type: Annotated[
+        ModelType | None, typer.Option(help="What the output holds. Default: by the model's graph.")
+    ] = None,
+    classifier_scale: Annotated[
+        Scale | None, typer.Option(help="What is measured of a classifier. Default: log-probability.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the random draws. Default: 0.")] = None,
+    draws: Annotated[
+        Draws | None, typer.Option(help="What makes draws; mersenne-twister as alibi. Default: counter.")
+    ] = None,
+    runtime: Annotated[RuntimeChoice, typer.Option(help="What evaluates the model.")] = RuntimeChoice.AUTO,
+    as_json: JsonOption = False,
+    out: Annotated[Path | None, typer.Option(metavar="R.npz", help="Write every number to this file.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="R.png", help="Draw the layers to this .png or .svg file.")
+    ] = None,
+    server: ServerOption = DEFAULT_SERVER,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Measure how linear a model is around each row of a file, at its output and at inner layers.
+
+    0 is perfectly linear. If neither a range nor neighbours are given, the range of each feature is
+    taken from the input itself.
+    """
+    _check_targets(out, plot)
+    x = read_inputs(input_)
+    options: dict[str, Any] = {
+        "layers": layers if layers is None or layers == "all" else [name for name in layers.split(",") if name],
+        "samples": samples,
+        "aggregate": aggregate and aggregate.value,
+        "feature_range": None if feature_range is None else parse_range(feature_range),
+        "range_data": None if range_data is None else read_array(range_data),
+        "neighbours": None if neighbours is None else read_array(neighbours),
+        "epsilon": epsilon,
+        "resolution": resolution,
+        "clip": True if clip else None,
+        "confidence": confidence,
+        "output": output,
+        "model_type": model_type and model_type.value,
+        "classifier_scale": classifier_scale and classifier_scale.value,
+        "seed": seed,
+        "draws": draws and draws.value,
+        "runtime": None if runtime is RuntimeChoice.AUTO else runtime.value,
+    }
+    if all(options[way] is None for way in ("feature_range", "range_data", "neighbours")):
+        options["range_data"] = _range_of_input(x, input_)
+    explanation = _measure(server, model, x, options, timeout)
+    _write(explanation, as_json=as_json, out=out, plot=plot)
+
+
+def _measure(server: str, model: str, x: Any, options: dict[str, Any], timeout: float | None) -> LinearityExplanation:
+    import sidelight
+
+    with failures_reported(), sidelight.connect(server) as client, progress_bar(f"linearity of {model}") as progress:
+        return client.linearity(model, x, progress=progress, timeout=timeout, **options)
+
+
+def _range_of_input(x: NDArray[Any] | dict[str, NDArray[Any]], path: Path) -> NDArray[Any]:
+    if isinstance(x, dict):
+        fail(f"{path} has several inputs, so no feature range can be taken from it; give --feature-range", status=USAGE)
+    if x.ndim == 0 or len(x) < 2:
+        fail(
+            f"{path} has a single row, so no feature range can be taken from it; give --feature-range MIN,MAX, "
+            "--range-data FILE or --neighbours FILE",
+            status=USAGE,
+        )
+    note(
+        f"No feature range given: taking the least and greatest value of each feature over the {len(x)} rows of {path}."
+    )
+    return x
+
+
+def _check_targets(out: Path | None, plot: Path | None) -> None:
+    """Refuses what could not be written before the work is done rather than after."""
+    for option, path in (("--out", out), ("--plot", plot)):
+        if path is not None and not path.parent.is_dir():
+            fail(f"{option}: there is no directory {path.parent}; make it first", status=USAGE)
+    if plot is not None and plot.suffix not in {".png", ".svg"}:
+        fail(f"--plot: {plot} ends neither in .png nor in .svg; name the file so", status=USAGE)
+
+
+def _write(explanation: LinearityExplanation, *, as_json: bool, out: Path | None, plot: Path | None) -> None:
+    from sidelight_service.cli.linearity_report import draw, print_table
+
+    for warning in explanation.provenance.warnings:
+        note(f"Warning {warning.code}: {warning.message}")
+    if as_json:
+        typer.echo(json.dumps(explanation.as_dict()))
+    else:
+        print_table(explanation)
+    try:
+        if out is not None:
+            explanation.to_npz(out)
+        if plot is not None:
+            plot.write_bytes(draw(explanation, "svg" if plot.suffix == ".svg" else "png").data)
+    except OSError as error:
+        fail(f"the result could not be written: {error}")

@@ -1,0 +1,1 @@
+"""Protobuf to the engines' dataclasses and back."""

@@ -1,0 +1,76 @@
+"""An opened model to the ModelDetail that GetModel returns."""
+
+from __future__ import annotations
+
+from sidelight.v1 import model_pb2
+from sidelight_engines.model import Model, Support
+from sidelight_engines.runtime.gradient_check import CheckState, GradientCheck
+
+from sidelight_service.convert.models import layer_to_proto, op_problem_to_proto, runtime_to_proto, spec_to_proto
+
+_CHECK_STATES = {
+    CheckState.PENDING: model_pb2.GradientCheck.STATE_PENDING,
+    CheckState.PASSED: model_pb2.GradientCheck.STATE_PASSED,
+    CheckState.FAILED: model_pb2.GradientCheck.STATE_FAILED,
+    CheckState.NOT_NEEDED: model_pb2.GradientCheck.STATE_NOT_NEEDED,
+}
+
+_NOT_BUILT = "this server does not have the method yet"
+
+
+def model_to_detail(model: Model) -> model_pb2.ModelDetail:
+    """Everything that a worker knows of a model; name and version are the catalogue's to add."""
+    graph = model.graph
+    default_output = graph.outputs[0].name
+    output_layer = graph.output_layers.get(default_output)
+    return model_pb2.ModelDetail(
+        inputs=[spec_to_proto(spec) for spec in graph.inputs],
+        outputs=[spec_to_proto(spec) for spec in graph.outputs],
+        layers=[layer_to_proto(layer, is_output=layer.name == output_layer) for layer in graph.layers],
+        parameter_count=graph.parameter_count,
+        methods=_methods(model),
+        gradient_check=_check_to_proto(model.gradient_check),
+        producer=graph.producer,
+        classifier=default_output in graph.head_ops,
+    )
+
+
+def _methods(model: Model) -> list[model_pb2.MethodSupport]:
+    gradient = model.gradient_support()
+    return [
+        _support(model_pb2.METHOD_LINEARITY, linearity_support(model), built=True),
+        _support(model_pb2.METHOD_SIMILARITY, gradient, built=False),
+        _support(model_pb2.METHOD_LRP, gradient, built=False),
+        _support(model_pb2.METHOD_ACTIVATION_PATTERN, model.forward_support(), built=False),
+        _support(model_pb2.METHOD_INFLUENCE, model.forward_support(), built=False),
+    ]
+
+
+def linearity_support(model: Model) -> Support:
+    """Whether linearity can be measured."""
+    floating = [spec for spec in model.graph.inputs if spec.dtype.startswith("float")]
+    if len(model.graph.inputs) == 1 and len(floating) == 1:
+        return model.forward_support()
+    listed = ", ".join(f"{spec.name} ({spec.dtype})" for spec in model.graph.inputs)
+    return Support(model.native_runtime, f"it needs exactly one floating-point input; the model has {listed}")
+
+
+def _support(method: model_pb2.Method.ValueType, support: Support, *, built: bool) -> model_pb2.MethodSupport:
+    return model_pb2.MethodSupport(
+        method=method,
+        supported=built and support.supported,
+        runtime=runtime_to_proto(support.runtime),
+        reason=support.reason or ("" if built else _NOT_BUILT),
+        unsupported_ops=[op_problem_to_proto(problem) for problem in support.problems],
+    )
+
+
+def _check_to_proto(check: GradientCheck) -> model_pb2.GradientCheck:
+    return model_pb2.GradientCheck(
+        state=_CHECK_STATES[check.state],
+        max_absolute_error=check.max_absolute_error,
+        max_relative_error=check.max_relative_error,
+        tolerance=check.tolerance,
+        probe_rows=check.probe_rows,
+        message=check.message,
+    )

@@ -1,0 +1,54 @@
+"""Instances: what a request carries, as arrays of the types that the model takes."""
+
+from __future__ import annotations
+
+import numpy as np
+from sidelight.v1 import reference_pb2
+from sidelight_engines.errors import InvalidField
+from sidelight_engines.graph.graph import TensorSpec
+
+from sidelight_service.convert.tensors import Array, convert_values, tensor_to_array
+from sidelight_service.errors import NotBuiltYet
+
+
+def single_input(wire: reference_pb2.Instances, field: str, spec: TensorSpec) -> tuple[Array, str]:
+    """Reads instances of a model with one input.
+
+    Args:
+        wire: the wire form.
+        field: its path in the request, for errors.
+        spec: the input.
+
+    Returns:
+        The instances in the input's type, axis 0 the batch; and the path of the tensor that they came in.
+        Shapes and values are the engine's to check.
+
+    Raises:
+        InvalidField: they are missing, named wrongly or malformed.
+        NotBuiltYet: they are selected from a reference set.
+    """
+    source = wire.WhichOneof("source")
+    if source is None:
+        raise InvalidField(field, "is not set", "set `inline` with a tensor whose first axis is the batch")
+    if source == "reference":
+        raise NotBuiltYet(f"{field}.reference", "send the instances inline")
+    inputs = wire.inline.inputs
+    path = f"{field}.inline.inputs"
+    if len(inputs) != 1:
+        raise InvalidField(path, f"has {len(inputs)} tensors where the model has one input", "send one tensor")
+    if inputs[0].name not in ("", spec.name):
+        raise InvalidField(
+            f"{path}[0].name", f"the model has no input {inputs[0].name!r}", f"name it {spec.name!r}, or leave it empty"
+        )
+    path = f"{path}[0].tensor"
+    array = tensor_to_array(inputs[0].tensor, path, spec.dtype)
+    return _as_input(array, spec, path), path
+
+
+def _as_input(array: Array, spec: TensorSpec, field: str) -> Array:
+    """Numbers in another type than the input's are converted, if they fit: images often come as bytes."""
+    wanted = np.dtype(spec.dtype)
+    if array.dtype.kind == "f" and wanted.kind == "f" and array.dtype.itemsize > wanted.itemsize:
+        with np.errstate(over="ignore"):  # what becomes infinite is refused with the other infinities
+            return array.astype(wanted)
+    return convert_values(array, wanted, field)

@@ -1,0 +1,88 @@
+"""Errors that arise in the server rather than in an engine."""
+
+from __future__ import annotations
+
+from sidelight_engines.errors import SidelightError
+
+
+class ModelNotFound(SidelightError):
+    """No model of that name is in the repository."""
+
+    def __init__(self, model: str, known: tuple[str, ...]) -> None:
+        listed = ", ".join(known[:10]) or "none"
+        super().__init__(f"no model {model!r} in the repository; there are: {listed}")
+        self.model = model
+
+
+class VersionNotFound(SidelightError):
+    """The model has no such version or label."""
+
+    def __init__(self, model: str, version: str, known: str) -> None:
+        super().__init__(f"model {model!r} has no {version}; it has: {known}")
+        self.model = model
+        self.version = version
+
+
+class ModelNotLoaded(SidelightError):
+    """The model is in the repository and does not serve."""
+
+    def __init__(self, model: str, version: int, state: str, detail: str) -> None:
+        super().__init__(f"model {model!r} version {version} is {state.lower()}: {detail}")
+        self.model = model
+        self.version = version
+        self.state = state
+
+
+class NotBuiltYet(SidelightError):
+    """The contract has it; this server does not."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what} is not available in this server; {remedy}")
+        self.what = what
+
+
+class MessageTooLarge(SidelightError):
+    """A message exceeds the limit."""
+
+    def __init__(self, direction: str, size_bytes: int, limit_bytes: int, remedy: str) -> None:
+        super().__init__(
+            f"the {direction} has {size_bytes} bytes, more than the limit of {limit_bytes} bytes "
+            f"({limit_bytes // (1024 * 1024)} MiB); {remedy}"
+        )
+        self.limit_bytes = limit_bytes
+
+
+class MalformedMessage(SidelightError):
+    """The bytes of a request are not the message that the method takes."""
+
+
+class QueueFull(SidelightError):
+    """Too many requests wait already."""
+
+    def __init__(self, method: str, limit: int) -> None:
+        super().__init__(f"{limit} {method} requests wait already; retry later, or start the server with more workers")
+        self.limit = limit
+
+
+class WorkerLost(SidelightError):
+    """The compute worker died during the call, or is not up."""
+
+
+class ShuttingDown(SidelightError):
+    """The server takes no new calls."""
+
+
+class CallTimedOut(SidelightError):
+    """The call's deadline, or the server's own limit on calls, has passed."""
+
+
+class CallCancelled(SidelightError):
+    """The caller cancelled."""
+
+
+class NotAllowed(SidelightError):
+    """The server's settings do not allow it."""
+
+    def __init__(self, setting: str, message: str) -> None:
+        super().__init__(message)
+        self.setting = setting

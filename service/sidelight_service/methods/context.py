@@ -1,0 +1,60 @@
+"""What a method is given beside its request."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from google.protobuf import duration_pb2
+from sidelight.v1 import explanation_pb2, model_pb2
+from sidelight_engines.control import Control
+from sidelight_engines.model import Model
+
+from sidelight_service import __version__
+
+
+@dataclass(frozen=True)
+class MethodContext:
+    """What a method is given beside its request.
+
+    Attributes:
+        model: the model.
+        name: its name in the repository.
+        version: its version.
+        digest: of its files.
+        control: progress and stopping.
+        chunk_bytes: what one chunk of activations may take, in bytes.
+        queue_seconds: how long the call waited.
+        started: on the clock of time.monotonic().
+    """
+
+    model: Model
+    name: str
+    version: int
+    digest: str
+    control: Control
+    chunk_bytes: int
+    queue_seconds: float
+    started: float = field(default_factory=time.monotonic)
+
+    def provenance(
+        self, runtime: model_pb2.Runtime.ValueType, forward_rows: int, warnings: list[explanation_pb2.Warning]
+    ) -> explanation_pb2.Provenance:
+        """The provenance of a result, at the end of the work."""
+        return explanation_pb2.Provenance(
+            model=self.name,
+            version=self.version,
+            digest=self.digest,
+            runtime=runtime,
+            server_version=__version__,
+            queue_time=_duration(self.queue_seconds),
+            compute_time=_duration(time.monotonic() - self.started),
+            forward_rows=forward_rows,
+            warnings=warnings,
+        )
+
+
+def _duration(seconds: float) -> duration_pb2.Duration:
+    duration = duration_pb2.Duration()
+    duration.FromNanoseconds(max(0, int(seconds * 1e9)))
+    return duration

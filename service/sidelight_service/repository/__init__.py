@@ -1,0 +1,1 @@
+"""The model repository: what lies there, and what of it is served."""

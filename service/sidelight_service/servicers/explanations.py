@@ -1,0 +1,59 @@
+"""ExplainService: finds the model and hands the request, as it came, to a compute worker.
+
+All its methods are served by one piece of code, so a new method needs nothing here.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from sidelight.v1 import explain_service_pb2
+
+from sidelight_service.calls import current_call
+from sidelight_service.methods.names import BUILT
+from sidelight_service.repository.catalogue import Catalogue
+from sidelight_service.servicers.unbuilt import unbuilt_method
+from sidelight_service.worker.pool import WorkerPool
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_SERVICE = explain_service_pb2.DESCRIPTOR.services_by_name["ExplainService"]
+
+
+class Explanations:
+    """ExplainService over the workers."""
+
+    def __init__(self, catalogue: Catalogue, pool: WorkerPool, max_call_seconds: float) -> None:
+        self._catalogue = catalogue
+        self._pool = pool
+        self._max_call_seconds = max_call_seconds
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """What serves the methods."""
+        methods = {
+            method.name: self._built_method(method) if method.name in BUILT else unbuilt_method(method)
+            for method in _SERVICE.methods
+        }
+        return grpc.method_handlers_generic_handler(_SERVICE.full_name, methods)
+
+    def _built_method(self, method: MethodDescriptor) -> grpc.RpcMethodHandler[Any, Any]:
+        async def explain(request: Any, context: Context) -> bytes:
+            return await self._explain(method.name, request, context)
+
+        return grpc.unary_unary_rpc_method_handler(
+            explain, request_deserializer=GetMessageClass(method.input_type).FromString
+        )
+
+    async def _explain(self, method: str, request: Any, context: Context) -> bytes:
+        call = current_call.get()
+        call.fields["model"] = request.model.name
+        remaining = context.time_remaining()
+        allowed = self._max_call_seconds if remaining is None else min(remaining, self._max_call_seconds)
+        with self._catalogue.lease(request.model) as (record, serving):
+            call.fields.update(version=record.folder.version, digest=serving.digest)
+            return await self._pool.run(method, serving.key, call.raw, time.monotonic() + allowed)
