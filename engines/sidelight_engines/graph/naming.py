@@ -69,9 +69,11 @@ def place_nodes(nodes: Sequence[str], constants: Iterable[str], scopes: Collecti
     dotted = sum(node.startswith("/") for node in nodes) * 2 > len(nodes)
     if dotted:
         return _unique({node: _module(node) for node in nodes})
-    paths = {node: _scopes_of(node) for node in nodes}
     known = {tuple(scope.split("/")) for scope in scopes if scope}
-    root = _root(paths.values())
+    authored = {part for scope in known for part in scope}
+    written = {node: _scopes_of(node) for node in nodes}
+    root = _root(_without_internals(path, 1, authored) for path in written.values())
+    paths = {node: _without_internals(path, len(root) + 1, authored) for node, path in written.items()}
     numbered = _is_numbered(set(paths.values()), root, known, constants)
     layers = {
         path: _layer_path(path, root, numbered, reach, holder)
@@ -97,9 +99,16 @@ def _scopes_of(node: str) -> _Path:
     parts = node.split("/")[:-1]
     if parts and parts[0] == "Func":
         return ()
-    parts = [part for part in parts if part and not _CALL.fullmatch(part)]
-    inner = next((i for i, part in enumerate(parts) if _INTERNAL.fullmatch(part)), len(parts))
-    return tuple(parts[:inner])
+    return tuple(part for part in parts if part and not _CALL.fullmatch(part))
+
+
+def _without_internals(path: _Path, start: int, authored: Collection[str]) -> _Path:
+    """Cuts a path before the first scope, from `start` on, that a framework opens and no author named so."""
+    for end in range(start, len(path)):
+        part = path[end]
+        if _INTERNAL.fullmatch(part) and part not in authored and _bare(part) not in authored:
+            return path[:end]
+    return path
 
 
 def _root(paths: Iterable[_Path]) -> _Path:
