@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from sidelight import LinearityExplanation
 
 
-class Aggregate(str, Enum):
+class Aggregate(StrEnum):
     """How samples are combined."""
 
     GLOBAL = "global"
     PAIRWISE = "pairwise"
 
 
-class RuntimeChoice(str, Enum):
+class RuntimeChoice(StrEnum):
     """What evaluates the model."""
 
     AUTO = "auto"
@@ -42,21 +42,21 @@ class RuntimeChoice(str, Enum):
     TENSORFLOW = "tensorflow"
 
 
-class Draws(str, Enum):
+class Draws(StrEnum):
     """What makes random draws."""
 
     COUNTER = "counter"
     MERSENNE_TWISTER = "mersenne-twister"
 
 
-class ModelType(str, Enum):
+class ModelType(StrEnum):
     """What the output holds."""
 
     CLASSIFIER = "classifier"
     REGRESSOR = "regressor"
 
 
-class Scale(str, Enum):
+class Scale(StrEnum):
     """The scale on which a classifier's output is measured."""
 
     LOG_PROBABILITY = "log-probability"

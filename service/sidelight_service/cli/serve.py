@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
-class Mode(str, Enum):
+class Mode(StrEnum):
     """When models are loaded."""
 
     ALL = "all"
@@ -22,7 +22,7 @@ class Mode(str, Enum):
     POLL = "poll"
 
 
-class LogFormat(str, Enum):
+class LogFormat(StrEnum):
     """How log lines are written."""
 
     JSON = "json"

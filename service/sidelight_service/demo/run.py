@@ -1,0 +1,73 @@
+"""The demonstration from its first step to its last."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sidelight_service.demo.digits import prepare_models
+from sidelight_service.demo.linearity import explain_linearity
+from sidelight_service.demo.server import running_server
+from sidelight_service.demo.stage import ONNX, DemoFailed, Stage, heading, say
+
+# One per family of explanations, in the order shown.
+STEPS: tuple[Callable[[Stage], None], ...] = (explain_linearity,)
+_INSTANCES = 100
+
+
+def run_demo(directory: Path, *, keep: bool) -> None:
+    """Trains, exports, serves and explains; says what it does.
+
+    Args:
+        directory: where models, inputs and results go; made if need be.
+        keep: whether to leave the server running at the end, until Ctrl-C.
+
+    Raises:
+        DemoFailed: a step could not be done, or showed something other than it should.
+    """
+    import numpy as np
+    import sidelight
+
+    started = time.monotonic()
+    repository = directory / "models"
+    try:
+        repository.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DemoFailed(f"{directory} can not be made: {error.strerror}; give another --directory") from error
+    digits = prepare_models(repository, directory / "training.log")
+    images, labels = digits.test_images[:_INSTANCES], digits.test_labels[:_INSTANCES]
+    inputs = directory / "digits.npy"
+    np.save(inputs, images)
+    with running_server(repository, directory / "server.log") as address:
+        try:
+            with sidelight.connect(address) as client:
+                for step in STEPS:
+                    step(Stage(directory, client, images, labels))
+        except sidelight.SidelightError as error:
+            raise DemoFailed(f"the server refused: {error}") from error
+        heading(f"Done in {time.monotonic() - started:.0f} s")
+        if keep:
+            _say_how_to_go_on(inputs, directory, f"--server {address} ")
+            say("The server runs until Ctrl-C.")
+            _wait_for_interrupt()
+    if not keep:
+        say("The server is stopped. To go on by hand:")
+        say(f"sidelight serve --models {repository} &")
+        _say_how_to_go_on(inputs, directory, "")
+
+
+def _say_how_to_go_on(inputs: Path, directory: Path, server: str) -> None:
+    say(f"sidelight models show {ONNX} {server}".rstrip())
+    say(
+        f"sidelight explain linearity {server}--model {ONNX} --input {inputs} --feature-range 0,1 --layers all "
+        f"--confidence 0.95 --plot {directory / 'again.png'}"
+    )
+
+
+def _wait_for_interrupt() -> None:
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        return
