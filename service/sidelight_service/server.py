@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from typing import Any
 
@@ -159,7 +160,7 @@ async def serve(settings: Settings) -> int:
     Raises:
         OSError: an address can not be listened on.
     """
-    configure_logs(settings.log_format.value, settings.log_level)
+    configure_logs(settings.log_format.value, settings.log_level, sys.stderr)
     began = time.monotonic()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

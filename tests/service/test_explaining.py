@@ -218,9 +218,7 @@ async def test_a_misspelt_layer_is_answered_with_the_nearest_names(shared_server
 async def test_a_selection_of_a_reference_set_is_not_built_yet_and_says_so(shared_server: Running) -> None:
     server = shared_server
     request = linearity_request()
-    request.instances.CopyFrom(
-        reference_pb2.Instances(reference=reference_pb2.ReferenceSelection(reference="digits"))
-    )
+    request.instances.CopyFrom(reference_pb2.Instances(reference=reference_pb2.ReferenceSelection(reference="digits")))
 
     refused = await refusal(server.explain.ExplainLinearity(request))
 
@@ -256,9 +254,7 @@ async def test_the_servers_own_limit_on_calls_stops_the_work_too(
     assert (refused.code, refused.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
 
 
-async def test_a_cancelled_call_frees_the_worker(
-    start: Start, repository: Path, slow_model: onnx.ModelProto
-) -> None:
+async def test_a_cancelled_call_frees_the_worker(start: Start, repository: Path, slow_model: onnx.ModelProto) -> None:
     put_model(repository, "slow", 1, slow_model)
     server = await start("slow")
     call = server.explain.ExplainLinearity(linearity_request("slow", rows=3000))

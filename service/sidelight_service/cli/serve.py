@@ -96,7 +96,11 @@ def _run(given: dict[str, Any]) -> None:
         fail(_in_words(error), status=USAGE)
     except SettingsError as error:
         fail(f"the environment can not be read: {error}", status=USAGE)
-    raise typer.Exit(asyncio.run(run_server(settings)))
+    try:
+        code = asyncio.run(run_server(settings))
+    except OSError as error:
+        fail(str(error))
+    raise typer.Exit(code)
 
 
 def _in_words(error: ValidationError) -> str:

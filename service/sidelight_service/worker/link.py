@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +22,9 @@ from sidelight_service.worker.frames import Frame, pack, read_async
 logger = structlog.get_logger(__name__)
 
 _STOP_SECONDS = 5.0
+_STANDARD_ERROR = 2
+_KEPT_LINES = 20
+_LONGEST_LINE = 1 << 16
 
 
 class WorkerLink:
@@ -40,7 +43,9 @@ class WorkerLink:
         self._ids = itertools.count(1)
         self._calls: dict[int, asyncio.Future[bytes]] = {}
         self._lost = False
+        self._output: deque[str] = deque(maxlen=_KEPT_LINES)
         self._receiving = asyncio.create_task(self._receive())
+        self._listening = asyncio.create_task(self._listen())
         self._ended = asyncio.Event()
 
     @classmethod
@@ -51,11 +56,6 @@ class WorkerLink:
             options: what the worker's Options take.
         """
         ours, theirs = socket.socketpair()
-        environment = {
-            **os.environ,
-            # TensorFlow's start-up chatter is no log line of ours.
-            "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
-        }
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -65,7 +65,10 @@ class WorkerLink:
                 json.dumps(options),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
-                env=environment,
+                # Its log lines go where ours go. What native libraries write is no log line: we read that.
+                stdout=_STANDARD_ERROR,
+                stderr=asyncio.subprocess.PIPE,
+                limit=_LONGEST_LINE,
                 # A Ctrl-C at the terminal is for the front process, which then ends its workers in order.
                 start_new_session=True,
             )
@@ -78,6 +81,11 @@ class WorkerLink:
     def pid(self) -> int:
         """The process id."""
         return self._process.pid
+
+    @property
+    def last_output(self) -> list[str]:
+        """The last lines that native libraries wrote: after a death, often the reason."""
+        return list(self._output)
 
     @property
     def alive(self) -> bool:
@@ -134,12 +142,25 @@ class WorkerLink:
             self._process.kill()
             await self._process.wait()
         await self._receiving
+        await self._listening
 
     def _send(self, frame: Frame) -> None:
         head, payload = pack(frame)
         self._writer.write(head)
         if payload:
             self._writer.write(payload)
+
+    async def _listen(self) -> None:
+        stream = self._process.stderr
+        while stream is not None:
+            try:
+                line = (await stream.readuntil()).decode(errors="replace").rstrip()
+            except asyncio.IncompleteReadError:
+                return
+            except asyncio.LimitOverrunError:
+                line = (await stream.readexactly(_LONGEST_LINE)).decode(errors="replace")
+            self._output.append(line)
+            logger.debug("worker output", pid=self.pid, line=line)
 
     async def _receive(self) -> None:
         try:

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -34,7 +35,7 @@ def main(file_descriptor: int, options_json: str) -> None:
         options_json: the Options, as JSON.
     """
     options = Options(**json.loads(options_json))
-    configure_logs(options.log_format, options.log_level)
+    configure_logs(options.log_format, options.log_level, sys.stdout)
     # The front process decides when a worker ends: it closes the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -276,7 +276,13 @@ class WorkerPool:
             slot.link = None
             self.restarts += 1
             failures = 0 if time.monotonic() - started > _STABLE_SECONDS else failures + 1
-            logger.error("worker died", pid=link.pid, exit_code=code, restart_number=self.restarts)
+            logger.error(
+                "worker died",
+                pid=link.pid,
+                exit_code=code,
+                restart_number=self.restarts,
+                last_output=link.last_output,
+            )
             self._on_change()
 
     async def _equip(self, link: WorkerLink) -> None:
