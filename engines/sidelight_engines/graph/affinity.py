@@ -72,6 +72,9 @@ _CHOICES = frozenset({"Select", "SelectV2", "Where"})
 # Affine over the reals, but integers round.
 _DIVISIONS = frozenset({"Div", "DivNoNan", "Mean", "ReduceMean", "AveragePool", "AvgPool", "GlobalAveragePool"})
 
+# Attributes by which an operation of these tables becomes another function, and the value by which it does not.
+_PLAIN: Mapping[str, str | int] = {"is_training": 0, "training_mode": 0, "post_transform": "NONE"}
+
 
 def affinities(steps: Sequence[Step], inputs: Collection[str]) -> dict[str, Affinity]:
     """Tells for each tensor how it depends on the inputs.
@@ -113,6 +116,8 @@ def _kind(step: Step, operands: Sequence[Affinity], from_ragged: bool) -> Affini
     if op in _SHAPE_OF:
         return Affinity.NONLINEAR if from_ragged else Affinity.CONSTANT
     if op.startswith(_RANDOM):
+        return Affinity.NONLINEAR
+    if any(step.attributes.get(name, plain) != plain for name, plain in _PLAIN.items()):
         return Affinity.NONLINEAR
     most = max(operands, default=Affinity.CONSTANT)
     if most is Affinity.CONSTANT or most is Affinity.NONLINEAR:

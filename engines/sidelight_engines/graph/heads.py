@@ -44,12 +44,24 @@ def find_head(tensor: str, makers: Mapping[str, Step]) -> Head | None:
         return None
     if step.op in _HEADS:
         return Head(step.op, step.inputs[0])
-    if step.op == "Normalizer":
-        # skl2onnx writes a linear classifier with its softmax (or, for two classes, its sigmoid) inside,
-        # and after it a Normalizer that makes each row sum to one: a distribution either way.
+    return _fused_head(step, makers)
+
+
+def _fused_head(step: Step, makers: Mapping[str, Step]) -> Head | None:
+    """The head inside a linear classifier of scikit-learn, as skl2onnx writes it."""
+    normalised = step.op == "Normalizer"
+    if normalised:
         before = makers.get(step.inputs[0])
-        if before is not None and before.op == "LinearClassifier":
-            return Head("Softmax", None)
+        if before is None:
+            return None
+        step = before
+    if step.op != "LinearClassifier":
+        return None
+    transform = step.attributes.get("post_transform", "NONE")
+    # For more than two classes skl2onnx makes each row sum to one behind the classifier. For two classes the
+    # classifier gives a column for each, the sigmoid and what it lacks to one: a distribution either way.
+    if normalised or transform in ("SOFTMAX", "LOGISTIC"):
+        return Head("Softmax", None)
     return None
 
 

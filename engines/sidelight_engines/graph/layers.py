@@ -19,8 +19,9 @@ _HANDS_ON = frozenset({"Cast", "CheckNumerics", "EnsureShape", "Identity", "Prev
 _ADDED = re.compile(r"__\d+$")
 _MOVES = _HANDS_ON | {"Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 
-# Not values that anyone could read.
+# Not values that anyone could read: by type, and what makes lists and dictionaries instead of tensors.
 _OPAQUE = frozenset({"resource", "string", "variant"})
+_MAKES_NO_TENSOR = frozenset({"SequenceConstruct", "SequenceInsert", "SplitToSequence", "ZipMap"})
 
 
 @dataclass
@@ -170,7 +171,7 @@ def _choose_tensors(
             name
             for step in group.steps
             for name in step.outputs
-            if name in outputs or (depends_on_values(kinds, name) and _readable(step.types.get(name)))
+            if name in outputs or (depends_on_values(kinds, name) and _readable(step, name))
         ]
         leaving = [
             name for name in values if name in outputs or any(reader is not group for reader in readers.get(name, ()))
@@ -187,8 +188,8 @@ def _choose_tensors(
             group.name = _free_name(name, {other.name for other in groups})
 
 
-def _readable(known: TensorType | None) -> bool:
-    return known is None or known.dtype not in _OPAQUE
+def _readable(step: Step, tensor: str) -> bool:
+    return step.op not in _MAKES_NO_TENSOR and step.types.get(tensor, TensorType()).dtype not in _OPAQUE
 
 
 class _Reach:

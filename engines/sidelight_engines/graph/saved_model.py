@@ -169,10 +169,11 @@ def _describe(
     steps = [
         Step(
             op.name,
-            _op(op),
+            op.type,
             tuple(tensor.name for tensor in op.inputs),
             tuple(tensor.name for tensor in op.outputs),
             {tensor.name: TensorType(tensor.dtype.name, _shape(tensor)) for tensor in op.outputs},
+            {name: int(op.get_attr(name)) for name in ("is_training",) if name in op.node_def.attr},
         )
         for op in operations
         if op.type not in _SILENT
@@ -195,13 +196,6 @@ def _describe(
     )
     parameters = tuple(name.removesuffix(":0") for name in ordered)
     return SavedModel(described, FrozenGraph(graph_def, {spec.name: spec.tensor for spec in inputs}, {}, parameters))
-
-
-def _op(op: Any) -> str:
-    """The operation; told apart where an attribute makes it another function."""
-    if op.type.startswith("FusedBatchNorm") and op.get_attr("is_training"):
-        return f"{op.type}(is_training)"
-    return str(op.type)
 
 
 def _learned(steps: Sequence[Step], inputs: Sequence[str], sizes: Mapping[str, int]) -> Iterator[str]:

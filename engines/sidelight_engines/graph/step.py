@@ -30,6 +30,9 @@ class Step:
             inputs.
         outputs: names of the tensors it makes, in order.
         types: tensor name -> what is known of it, for `outputs`.
+        attributes: what the file sets, by its own names, of what changes which function the operation is:
+            ``is_training`` and ``training_mode`` of batch normalisation, ``post_transform`` of ONNX's linear
+            models. One that is not set has the operation's default.
     """
 
     name: str
@@ -37,3 +40,4 @@ class Step:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     types: Mapping[str, TensorType] = field(default_factory=dict)
+    attributes: Mapping[str, str | int | float] = field(default_factory=dict)

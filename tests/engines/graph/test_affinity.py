@@ -54,9 +54,26 @@ def test_moving_values_is_affine_while_the_places_are_constant(op: str) -> None:
     assert kind_of(op, "c", "x") is Affinity.NONLINEAR
 
 
-@pytest.mark.parametrize("op", ["Relu", "Softmax", "MaxPool", "FusedBatchNormV3(is_training)", "SomethingNew"])
+@pytest.mark.parametrize("op", ["Relu", "Softmax", "MaxPool", "SomethingNew"])
 def test_other_and_unknown_operations_are_nonlinear(op: str) -> None:
     assert kind_of(op, "x", "c") is Affinity.NONLINEAR
+
+
+@pytest.mark.parametrize(
+    ("op", "attribute", "plain", "other"),
+    [
+        ("FusedBatchNormV3", "is_training", 0, 1),
+        ("BatchNormalization", "training_mode", 0, 1),
+        ("LinearRegressor", "post_transform", "NONE", "LOGISTIC"),
+    ],
+)
+def test_an_attribute_can_make_an_operation_nonlinear(
+    op: str, attribute: str, plain: str | int, other: str | int
+) -> None:
+    for value, kind in ((plain, Affinity.AFFINE), (other, Affinity.NONLINEAR)):
+        step = Step("step", op, ("x", "c"), ("y",), attributes={attribute: value})
+        assert affinities([step], ["x"])["y"] is kind
+    assert kind_of(op, "x", "c") is Affinity.AFFINE
 
 
 def test_unknown_operations_on_constants_give_constants() -> None:

@@ -313,6 +313,18 @@ def test_a_linear_classifier_of_scikit_learn_has_a_head_without_logits() -> None
     assert graph.output_layers == {"out": "Normalizer"}
 
 
+@pytest.mark.parametrize(("transform", "heads"), [("LOGISTIC", {"out": "Softmax"}), ("NONE", {})])
+def test_a_linear_classifier_of_two_classes_is_known_by_its_transform(transform: str, heads: Mapping[str, str]) -> None:
+    attributes = {"post_transform": transform}
+    steps = [Step("c", "LinearClassifier", ("x",), ("label", "probabilities"), attributes=attributes)]
+    assert describe(steps, "probabilities").head_ops == heads
+
+
+def test_lists_of_dictionaries_are_no_layers() -> None:
+    steps = [Step("c", "LinearClassifier", ("x",), ("label", "scores")), Step("ZipMap", "ZipMap", ("scores",), ("z",))]
+    assert names(describe(steps, "scores")) == ["c"]
+
+
 def test_an_output_that_only_plumbing_makes_still_has_a_layer() -> None:
     graph = describe([step("Identity", "Identity", "x")], "Identity:0")
     assert names(graph) == ["Identity"]
