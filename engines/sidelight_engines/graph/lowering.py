@@ -118,8 +118,12 @@ class _Lowering:
                 spec.name: self._placeholder(spec.tensor, spec.dtype, spec.shape) for spec in self._model.graph.inputs
             }
             for form, entry in _entries(self._model, _needed(self._model)):
-                if isinstance(entry, Entry):
+                # What Constant nodes make is read where it is used, as initializers are.
+                if isinstance(entry, Entry) and form.outputs[0] not in self._model.constants:
                     self._lower_node(form, entry)
+            for spec in self._model.graph.outputs:
+                if spec.tensor in self._model.constants:
+                    self._constant(spec.tensor)
         return FrozenGraph(
             graph_def=graph.as_graph_def(),
             inputs=inputs,
@@ -167,15 +171,17 @@ class _Lowering:
     def _read(self, form: NodeForm, name: str) -> Tensor | None:
         if not name:
             return None
-        if name not in self._tensors:
-            proto = self._model.constants.get(name)
-            if proto is None:
-                raise UnsupportedOp([form.problem(f"its input {name!r} is made by nothing that is covered")])
-            constant = self._tf.constant(onnx.numpy_helper.to_array(proto), name=node_name(name))
-            self._tensors[name] = constant
-            if name in self._model.parameters:
-                self._parameters.append(constant.op.name)
-        return self._tensors[name]
+        if name not in self._tensors and name not in self._model.constants:
+            raise UnsupportedOp([form.problem(f"its input {name!r} is made by nothing that is covered")])
+        return self._tensors[name] if name in self._tensors else self._constant(name)
+
+    def _constant(self, name: str) -> Tensor:
+        value = onnx.numpy_helper.to_array(self._model.constants[name])
+        constant = self._tf.constant(value, name=node_name(name))
+        self._tensors[name] = constant
+        if name in self._model.parameters:
+            self._parameters.append(constant.op.name)
+        return constant
 
     def _value(self, name: str) -> Array | None:
         """The whole value of a tensor, if it is known."""

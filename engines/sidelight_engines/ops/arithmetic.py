@@ -172,12 +172,8 @@ def where(op: LoweringContext) -> Tensor:
 
 
 def _to_numbers(form: NodeForm) -> str | None:
-    # FLOAT16, BFLOAT16 and the plain types; the 8-bit floats and smaller have saturation rules of their own.
-    if form.attributes.get("to") not in _CASTS:
-        return "casts to text, 8-bit floats and smaller types are not covered"
-    if form.type(0).dtype == "string":
-        return "casts from text are not covered"
-    return None
+    # The 8-bit floats and smaller types have saturation rules of their own.
+    return None if form.attributes.get("to") in _CASTS else "casts to text and to small types are not covered"
 
 
 # TensorProto.DataType -> TensorFlow dtype.

@@ -72,6 +72,12 @@ class NodeForm:
         return OpProblem(self.name, self.op, self.domain, self.opset, reason)
 
 
+# What TensorFlow computes with. Text, and the packed and 8-bit types of quantised models, are not among them.
+_DTYPES = frozenset(
+    {"bool", "bfloat16", "float16", "float32", "float64"}
+    | {f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64)}
+)
+
 # Takes a LoweringContext (kept loose: its tensors are TensorFlow's) and gives one tensor or a tuple of them.
 Lowering = Callable[[Any], Any]
 Check = Callable[[NodeForm], str | None]
@@ -136,6 +142,10 @@ def find(form: NodeForm) -> Entry | OpProblem:
     usable = [entry for entry in entries if entry.since <= form.opset]
     if not usable:
         return form.problem(f"it is covered from opset {entries[0].since} on; convert the model to that or a newer one")
+    known = [form.types[name].dtype for name in (*form.inputs, *form.outputs) if name in form.types]
+    strange = sorted({dtype for dtype in known if dtype not in _DTYPES})
+    if strange:
+        return form.problem(f"the type {strange[0]} is not covered")
     entry = usable[-1]
     reason = None if entry.check is None else entry.check(form)
     return entry if reason is None else form.problem(reason)

@@ -121,14 +121,16 @@ def _split(op: LoweringContext, sizes: Sequence[int] | None) -> tuple[Tensor, ..
     x = op.input(0)
     axis = op.axis(op.attribute("axis", 0), op.rank())
     parts = op.attribute("num_outputs", len(op.form.outputs))
-    if sizes is None:
-        length = x.shape[axis]
-        if length is None:
-            return tuple(op.tf.split(x, parts, axis=axis))
-        # From opset 18 on the last part may be shorter.
-        size = -(-length // parts)
-        sizes = [max(min(size, length - start * size), 0) for start in range(parts)]
-    return tuple(op.tf.split(x, [int(size) for size in sizes], axis=axis))
+    if sizes is not None:
+        return tuple(op.tf.split(x, [int(size) for size in sizes], axis=axis))
+    length = x.shape[axis]
+    if length is not None and length % parts == 0:
+        return tuple(op.tf.split(x, parts, axis=axis))
+    # From opset 18 on the last part may be shorter.
+    whole = op.lengths(x)[axis]
+    size = -(-whole // parts)
+    starts = op.tf.range(parts) * size
+    return tuple(op.tf.split(x, op.tf.clip_by_value(whole - starts, 0, size), axis=axis, num=parts))
 
 
 @register("Split", since=2)
