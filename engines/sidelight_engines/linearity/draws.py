@@ -5,9 +5,9 @@ Two generators make them:
 - `CounterDraws` is random access. Sample s of instance i is made by Philox 4x64-10 under the key
   (seed, i), from block s * b of the counter on, where b blocks of 32 bytes hold the draws of a sample. No
   result depends on how instances are batched or split, and more samples extend the draws of fewer.
-  A word w of n bits becomes the step number v = floor(w * 2m / 2^n): the top bits of a byte where 2m is a power of
-  two up to 256, which is exactly uniform, and 32-bit words otherwise, where the probability of a step
-  is off by less than 2m / 2^32 of itself. v < m means the step v - m, otherwise v - m + 1.
+  A word w of n bits becomes the step number v = floor(w * 2m / 2^n): the top bits of a byte where 2m is a
+  power of two up to 128, which is exactly uniform, and 32-bit words otherwise, where the probability of a
+  step is off by less than 2m / 2^32 of itself. v < m means the step v - m, otherwise v - m + 1.
 - `MersenneDraws` repeats, bit for bit, what alibi 0.9.4 draws after ``numpy.random.seed(seed)``: signs
   ``randint(2, size=(N, S, d))`` for the whole batch, then sizes ``randint(m, size=(N, S, d)) + 1``. NumPy's
   legacy ``randint(m)`` takes a 32-bit word, masks it to the bits of m - 1, and takes another while the
@@ -61,10 +61,10 @@ class CounterDraws:
         self._features = features
         self._steps = steps
         values = 2 * steps
-        self._bytewise = values <= 256 and values & (values - 1) == 0
+        self._bytewise = values <= 128 and values & (values - 1) == 0
+        self._shift = 8 - (values.bit_length() - 1)
         width = 1 if self._bytewise else 4
         self._blocks = -(-features * width // _BLOCK_BYTES)
-        self._table = _step_of((np.arange(256) * values) >> 8, steps)
         self._bits = np.random.Philox(key=0)
 
     def fill(self, out: Array, instance: int, first_sample: int) -> None:
@@ -73,11 +73,17 @@ class CounterDraws:
         words = self._words(instance, first_sample, samples)
         if self._bytewise:
             drawn = words.view(np.uint8).reshape(samples, -1)[:, : self._features]
-            # Every byte is a valid index; "wrap" only spares the bounds check, which is slow with `out`.
-            np.take(self._table.astype(out.dtype), drawn, out=out, mode="wrap")
+            # In single bytes, which is several times faster than a table.
+            number = (drawn >> self._shift).view(np.int8)
+            number -= self._steps
+            number += (number >= 0).view(np.int8)
+            out[...] = number
         else:
             drawn = words.view("<u4").reshape(samples, -1)[:, : self._features]
-            out[...] = _step_of((drawn.astype(np.uint64) * np.uint64(2 * self._steps)) >> np.uint64(32), self._steps)
+            number = ((drawn.astype(np.uint64) * np.uint64(2 * self._steps)) >> np.uint64(32)).astype(np.int64)
+            number -= self._steps
+            number += number >= 0
+            out[...] = number
 
     def finish(self) -> int:
         """See `StepDraws.finish`."""
@@ -97,13 +103,6 @@ class CounterDraws:
             "uinteger": 0,
         }
         return np.asarray(self._bits.random_raw(samples * self._blocks * 4)).astype("<u8", copy=False)
-
-
-def _step_of(number: Array, steps: int) -> Array:
-    """The step of a step number: 0 .. 2m-1 to -m .. -1, 1 .. m; float64."""
-    step = number.astype(np.float64) - steps
-    step += number >= steps
-    return step
 
 
 class MersenneDraws:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sidelight_engines.errors import MemoryLimitExceeded, NonFiniteOutput
+from sidelight_engines.errors import MemoryLimitExceeded
 from sidelight_engines.graph.graph import Graph
+from sidelight_engines.linearity.measurement import Evaluated
 from sidelight_engines.linearity.parameters import Chunking
 from sidelight_engines.linearity.plan import Plan, layers_left_out, no_row_per_instance
 from sidelight_engines.linearity.result import Notice
@@ -25,7 +26,7 @@ class Evaluator:
     Attributes:
         targets: what is measured: the plan's targets but for layers that turn out to hold no row per instance.
         notices: tells of those that were left out.
-        buffer: where the rows to evaluate are written; of the input's type, (capacity, features).
+        capacity: the most rows per forward pass.
         forward_rows: rows that were sent through the model so far.
         spacings: eps of each target.
     """
@@ -33,7 +34,6 @@ class Evaluator:
     def __init__(self, plan: Plan, graph: Graph, runtime: Runtime, chunking: Chunking) -> None:
         self._spec = plan.spec
         self._shape = plan.instance_shape
-        self._input_type = np.dtype(plan.spec.dtype)
         self.forward_rows = 0
         self.targets = plan.targets
         self.notices: tuple[Notice, ...] = ()
@@ -46,23 +46,21 @@ class Evaluator:
             raise MemoryLimitExceeded(
                 _FEWEST_ROWS * row_bytes, chunking.memory_bytes, "measure fewer layers at a time, or grant more"
             )
-        self.buffer = np.empty((max(rows, _FEWEST_ROWS), plan.instances.shape[1]), self._input_type)
+        self.capacity = max(rows, _FEWEST_ROWS)
         self.spacings = [0.0] * len(self.targets)
 
-    @property
-    def capacity(self) -> int:
-        """The most rows per forward pass."""
-        return len(self.buffer)
+    def fetch(self, rows: Array) -> list[Array]:
+        """Evaluates rows, (rows, features); returns one array per fetched tensor."""
+        return self._forward_all(rows.reshape(len(rows), *self._shape))
 
-    def evaluate(self, rows: int) -> list[tuple[Array, Array]]:
-        """Evaluates the first rows of the buffer.
+    def interpret(self, fetched: list[Array], rows: int) -> Evaluated:
+        """Turns fetched tensors of some rows into the numbers that are measured.
 
         Returns:
             For each target its numbers, (rows, size), and the size of what was rounded, (rows,): the norm of the
             numbers and what the target's scale adds to it. Both may hold NaN and infinity.
         """
-        fetched = self._forward_all(self.buffer[:rows].reshape(rows, *self._shape))
-        results = []
+        evaluated = []
         for position, target in enumerate(self.targets):
             tensors = [fetched[self._tensors[tensor]] for tensor in target.tensors]
             problem = _row_problem(tensors[0], rows)
@@ -70,20 +68,8 @@ class Evaluator:
                 raise no_row_per_instance(target.name, target.field or "parameters.output", problem)
             self.spacings[position] = max(spacing(self._spec.dtype), spacing(tensors[0].dtype.name))
             values, hidden = target.scale(tensors)
-            results.append((values, norms(values) + hidden))
-        return results
-
-    def require_finite(self, sizes: Array, target: int, instances: Array) -> None:
-        """Raises NonFiniteOutput if the size of a row is not finite.
-
-        Args:
-            sizes: of rows, (rows,).
-            target: the position of the target.
-            instances: the instance that each row belongs to, (rows,).
-        """
-        finite = np.isfinite(sizes)
-        if not finite.all():
-            raise NonFiniteOutput(self.targets[target].name, int(instances[np.argmin(finite)]))
+            evaluated.append((values, norms(values) + hidden))
+        return evaluated
 
     def _prepare(self, runtime: Runtime) -> None:
         names = list(dict.fromkeys(tensor for target in self.targets for tensor in target.tensors))
@@ -158,10 +144,10 @@ def _row_problem(values: Array, rows: int) -> str:
 
 
 def _input_bytes(shape: Sequence[int]) -> int:
-    # The buffer, the samples in float64, and the product that superposes them.
-    return int(np.prod(shape, dtype=np.int64)) * (8 + 8 + 8)
+    # The buffers of two passes, the samples in float64, and the product that superposes them.
+    return int(np.prod(shape, dtype=np.int64)) * (2 * 8 + 8 + 8)
 
 
 def _value_bytes(shape: Sequence[int]) -> int:
-    # The tensor and, of the same rows, what is made of it on the way: at most 8 bytes of each value at a time.
-    return int(np.prod(shape, dtype=np.int64)) * (4 + 8)
+    # The tensors of two passes, and what is made of one on the way: at most 8 bytes of each value at a time.
+    return int(np.prod(shape, dtype=np.int64)) * (2 * 4 + 8)

@@ -18,25 +18,23 @@ import numpy as np
 
 from sidelight_engines.control import Control
 from sidelight_engines.graph.graph import Graph
-from sidelight_engines.linearity.aggregation import (
-    GlobalAggregation,
-    Measurement,
-    PairwiseAggregation,
-    Scores,
-    groups,
-)
 from sidelight_engines.linearity.evaluation import Evaluator
+from sidelight_engines.linearity.global_aggregation import GlobalAggregation
 from sidelight_engines.linearity.intervals import confidence_interval
+from sidelight_engines.linearity.measurement import Measurement, Scores
+from sidelight_engines.linearity.pairwise_aggregation import PairwiseAggregation
 from sidelight_engines.linearity.parameters import Aggregation, Chunking, LinearityParameters
 from sidelight_engines.linearity.plan import make_plan
 from sidelight_engines.linearity.result import LayerLinearity, LinearityResult, ZeroReason
 from sidelight_engines.linearity.rounding import AFFINE_FACTOR, NOISE_FACTOR
+from sidelight_engines.linearity.schedule import Lane, measure_groups
 from sidelight_engines.linearity.sources import make_sampler
 from sidelight_engines.linearity.targets import Target
 from sidelight_engines.runtime.runtime import Array, Runtime
 
 _UNWATCHED = Control()
 _CHUNKING = Chunking()
+_LANES = 2
 
 
 def measure_linearity(
@@ -74,23 +72,31 @@ def measure_linearity(
     plan = make_plan(graph, instances, instances_field, parameters)
     sampler, notices = make_sampler(plan, control, chunking.memory_bytes)
     evaluator = Evaluator(plan, graph, runtime, chunking)
-    measurement = Measurement(
-        plan.instances,
-        sampler,
-        evaluator,
-        parameters.samples,
-        plan.coefficients,
-        parameters.confidence_level is not None,
-        control,
-    )
     aggregate = GlobalAggregation if parameters.aggregation is Aggregation.GLOBAL else PairwiseAggregation
-    aggregation = aggregate(measurement)
+    lanes: list[Lane] = []
+    groups: list[tuple[int, int]] = []
+    while not lanes or (len(lanes) < _LANES and len(groups) > 1 and lanes[0].aggregation.single_pass):
+        buffer = np.empty((evaluator.capacity, plan.instances.shape[1]), plan.instances.dtype)
+        aggregation = aggregate(
+            Measurement(
+                instances=plan.instances,
+                sampler=sampler,
+                samples=parameters.samples,
+                coefficients=plan.coefficients,
+                repeats=parameters.confidence_level is not None,
+                targets=tuple(target.name for target in evaluator.targets),
+                buffer=buffer,
+                control=control,
+            )
+        )
+        lanes.append(Lane(aggregation, buffer))
+        size = aggregation.instances_per_group
+        groups = [(first, min(size, len(instances) - first)) for first in range(0, len(instances), size)]
     tables = [_Table.empty(len(instances), parameters.confidence_level is not None) for _ in evaluator.targets]
-    for first, count in groups(len(instances), aggregation.instances_per_group):
-        scores = aggregation.measure(first, count)
+    for first, scores in measure_groups(lanes, groups, evaluator):
         for table, score in zip(tables, scores, strict=True):
             table.put(first, score, parameters)
-        control.progress(first + count, len(instances))
+        control.progress(first + len(scores[0].linearity), len(instances))
     layers = [
         table.layer(target, eps)
         for table, target, eps in zip(tables, evaluator.targets, evaluator.spacings, strict=True)
