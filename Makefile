@@ -135,7 +135,8 @@ proto: $(PROTO_READY) $(BUF_READY) $(TYPESCRIPT_READY) ## Generate the stubs of 
 	@$(call need,go)
 	mkdir -p build
 	$(BUF) build proto --output build/contract.binpb
-	.venv-proto/bin/python tools/generate_python_stubs.py build/contract.binpb clients/python
+	# protoc finds its mypy plugins on the PATH.
+	PATH="$$PWD/.venv-proto/bin:$$PATH" .venv-proto/bin/python tools/generate_python_stubs.py build/contract.binpb clients/python
 	$(BUF) generate
 	$(BUF) generate --template clients/typescript/buf.gen.errors.yaml
 
