@@ -51,7 +51,8 @@ class Evaluator:
 
     def fetch(self, rows: Array) -> list[Array]:
         """Evaluates rows, (rows, features); returns one array per fetched tensor."""
-        return self._forward_all(rows.reshape(len(rows), *self._shape))
+        self.forward_rows += len(rows)
+        return self._forward({self._spec.name: rows.reshape(len(rows), *self._shape)})
 
     def interpret(self, fetched: list[Array], rows: int) -> Evaluated:
         """Turns fetched tensors of some rows into the numbers that are measured.
@@ -76,23 +77,6 @@ class Evaluator:
         self._tensors = {name: position for position, name in enumerate(names)}
         self._forward = runtime.forward(names)
 
-    def _forward_all(self, rows: Array) -> list[Array]:
-        self.forward_rows += len(rows)
-        fixed = self._spec.shape[0]
-        if fixed is None or fixed == len(rows):
-            return self._forward({self._spec.name: rows})
-        # The file fixes the batch: cut, and fill up with copies of the last row.
-        parts: list[list[Array]] = []
-        for first in range(0, len(rows), fixed):
-            part = rows[first : first + fixed]
-            missing = fixed - len(part)
-            self.forward_rows += missing
-            filled = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
-            parts.append(
-                [array[: len(part)] if array.ndim else array for array in self._forward({self._spec.name: filled})]
-            )
-        return [np.concatenate(arrays) if arrays[0].ndim else arrays[0] for arrays in zip(*parts, strict=True)]
-
     def _row_bytes(self, graph: Graph) -> int | None:
         """What a row takes, by the shapes that the file tells; None if it does not tell them all."""
         known: dict[str, tuple[tuple[int | None, ...] | None, str]] = {
@@ -113,8 +97,7 @@ class Evaluator:
         """What a row takes, by small forward passes; drops the layers that hold no row per instance."""
         probes = []
         for count in _PROBE_ROWS:
-            rows = np.repeat(plan.instances[:1], count, axis=0).reshape(count, *self._shape)
-            probes.append((self._forward_all(rows), count))
+            probes.append((self.fetch(np.repeat(plan.instances[:1], count, axis=0)), count))
         kept: list[Target] = []
         dropped: list[str] = []
         for target in self.targets:
