@@ -1,0 +1,242 @@
+"""A server in this process that implements the generated services and remembers what it was asked.
+
+Its linearity of an instance is a sum over the instance times the instance's place in the whole list,
+so a result tells whether instances and places arrived as they should.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+from google.protobuf import any_pb2, message
+from google.rpc import status_pb2
+from grpc_status import rpc_status
+from sidelight.v1 import (
+    explain_service_pb2_grpc,
+    explanation_pb2,
+    linearity_pb2,
+    model_pb2,
+    model_service_pb2,
+    model_service_pb2_grpc,
+    tensor_pb2,
+)
+
+LAYERS = ("conv_1", "relu_1")
+OUTPUT = "softmax"
+
+
+@dataclass
+class Failure:
+    """A status to refuse a call with."""
+
+    code: grpc.StatusCode
+    message: str
+    details: tuple[message.Message, ...] = ()
+
+    def abort(self, context: grpc.ServicerContext) -> None:
+        packed = []
+        for detail in self.details:
+            packed.append(any_pb2.Any())
+            packed[-1].Pack(detail)
+        status = status_pb2.Status(code=self.code.value[0], message=self.message, details=packed)
+        context.abort_with_status(rpc_status.to_status(status))
+
+
+@dataclass
+class FakeServer:
+    """What the server was asked, and how it is to answer.
+
+    Attributes:
+        address: where it listens.
+        requests: every request, in order.
+        failures: refuses one call with each, first to last, before it answers any.
+        versions: the version that serves each next call; the last one stays.
+        digests: likewise.
+        seconds: how long a linearity call takes.
+    """
+
+    address: str = ""
+    requests: list[Any] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    versions: list[int] = field(default_factory=lambda: [3])
+    digests: list[str] = field(default_factory=lambda: ["sha256:" + "a" * 64])
+    seconds: float = 0.0
+    pages: list[list[model_pb2.Model]] = field(default_factory=list)
+    detail: model_pb2.ModelDetail = field(default_factory=model_pb2.ModelDetail)
+
+    def take(self, request: Any, context: grpc.ServicerContext) -> None:
+        self.requests.append(request)
+        if self.failures:
+            self.failures.pop(0).abort(context)
+
+
+def to_array(tensor: tensor_pb2.Tensor) -> np.ndarray[Any, Any]:
+    name = tensor_pb2.DataType.Name(tensor.data_type).removeprefix("DATA_TYPE_").lower()
+    return np.frombuffer(tensor.raw, np.dtype(name).newbyteorder("<")).reshape(tuple(tensor.shape))
+
+
+class _Explain(explain_service_pb2_grpc.ExplainServiceServicer):
+    def __init__(self, fake: FakeServer) -> None:
+        self._fake = fake
+
+    def ExplainLinearity(
+        self, request: linearity_pb2.ExplainLinearityRequest, context: grpc.ServicerContext
+    ) -> linearity_pb2.ExplainLinearityResponse:
+        fake = self._fake
+        fake.take(request, context)
+        time.sleep(fake.seconds)
+        if request.instances.HasField("inline"):
+            x = to_array(request.instances.inline.inputs[0].tensor)
+        else:
+            x = np.ones((len(request.instances.reference.indices) or 5, 2))
+        return _respond(
+            request, x, *(part.pop(0) if len(part) > 1 else part[0] for part in (fake.versions, fake.digests))
+        )
+
+
+def _respond(
+    request: linearity_pb2.ExplainLinearityRequest, x: np.ndarray[Any, Any], version: int, digest: str
+) -> linearity_pb2.ExplainLinearityResponse:
+    parameters, count = request.parameters, len(x)
+    places = parameters.draws.first_instance + np.arange(count) + 1
+    base = np.abs(x.reshape(count, -1).astype(np.float64)).sum(axis=1) * places
+    layers = parameters.layers
+    names = [OUTPUT, *(LAYERS if layers.all else layers.names)]
+    response = linearity_pb2.ExplainLinearityResponse(
+        instance_count=count,
+        next_word_offset=77,
+        provenance=explanation_pb2.Provenance(
+            model=request.model.name,
+            version=version,
+            digest=digest,
+            runtime=model_pb2.RUNTIME_ONNX_RUNTIME,
+            server_version="9.9",
+            forward_rows=21 * count,
+            warnings=[explanation_pb2.Warning(code="FEATURE_RANGE_EMPTY", message="feature 7 does not vary")],
+        ),
+        effective_parameters=linearity_pb2.LinearityParameters(
+            grid=linearity_pb2.GridSampling(epsilon=0.04, resolution=100),
+            samples=20,
+            aggregation=linearity_pb2.AGGREGATION_GLOBAL,
+            output=OUTPUT,
+            model_type=linearity_pb2.MODEL_TYPE_CLASSIFIER,
+            draws=parameters.draws,
+        ),
+    )
+    response.provenance.queue_time.FromMilliseconds(250)
+    response.provenance.compute_time.FromMilliseconds(1500)
+    if parameters.HasField("confidence_level"):
+        response.effective_parameters.confidence_level = parameters.confidence_level
+    for depth, name in enumerate(names):
+        affine = name == "conv_1"
+        values = base * 0 if affine else base / (depth + 1)
+        response.layers.add(
+            layer=name,
+            output=name == OUTPUT,
+            linearity=values,
+            normalized=values / 10,
+            noise_floor=base * 1e-7,
+            confidence_low=values * 0.9 if parameters.HasField("confidence_level") else [],
+            confidence_high=values * 1.1 if parameters.HasField("confidence_level") else [],
+            zero_reason=linearity_pb2.ZERO_REASON_AFFINE if affine else linearity_pb2.ZERO_REASON_UNSPECIFIED,
+            zero_count=count if affine else 0,
+        )
+    if request.render.format:
+        response.pictures.add(name="linearity-by-layer", format=request.render.format, data=b"picture", width_pixels=9)
+    return response
+
+
+class _Models(model_service_pb2_grpc.ModelServiceServicer):
+    def __init__(self, fake: FakeServer) -> None:
+        self._fake = fake
+
+    def ListModels(self, request: Any, context: grpc.ServicerContext) -> model_service_pb2.ListModelsResponse:
+        self._fake.take(request, context)
+        page = int(request.page_token or 0)
+        more = page + 1 < len(self._fake.pages)
+        models = self._fake.pages[page] if self._fake.pages else []
+        return model_service_pb2.ListModelsResponse(models=models, next_page_token=str(page + 1) if more else "")
+
+    def GetModel(self, request: Any, context: grpc.ServicerContext) -> model_service_pb2.GetModelResponse:
+        self._fake.take(request, context)
+        return model_service_pb2.GetModelResponse(model=self._fake.detail)
+
+    def LoadModel(self, request: Any, context: grpc.ServicerContext) -> model_service_pb2.LoadModelResponse:
+        self._fake.take(request, context)
+        return model_service_pb2.LoadModelResponse(model=self._fake.detail)
+
+    def UnloadModel(self, request: Any, context: grpc.ServicerContext) -> model_service_pb2.UnloadModelResponse:
+        self._fake.take(request, context)
+        version = model_pb2.ModelVersion(version=3, state=model_pb2.MODEL_VERSION_STATE_UNLOADED)
+        return model_service_pb2.UnloadModelResponse(model=model_pb2.Model(name=request.model.name, versions=[version]))
+
+
+@contextmanager
+def serving(address: str = "localhost:0") -> Iterator[FakeServer]:
+    """Runs a fake server, by default on a free port."""
+    fake = FakeServer()
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    server = grpc.server(futures.ThreadPoolExecutor(4), options=options)
+    explain_service_pb2_grpc.add_ExplainServiceServicer_to_server(_Explain(fake), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Models(fake), server)
+    port = server.add_insecure_port(address)
+    fake.address = address.replace(":0", f":{port}")
+    server.start()
+    try:
+        yield fake
+    finally:
+        server.stop(0).wait()
+
+
+def digits_detail() -> model_pb2.ModelDetail:
+    """A model as GetModel shows it, with every field set."""
+    op = model_pb2.UnsupportedOp(node="n", op="Loop", opset=17, reason="no entry")
+    version = model_pb2.ModelVersion(
+        version=3,
+        state=model_pb2.MODEL_VERSION_STATE_AVAILABLE,
+        labels=["stable"],
+        format=model_pb2.MODEL_FORMAT_ONNX,
+        digest="sha256:" + "a" * 64,
+        size_bytes=48051,
+    )
+    version.available_time.FromJsonString("2026-01-02T03:04:05Z")
+    float32 = tensor_pb2.DATA_TYPE_FLOAT32
+    return model_pb2.ModelDetail(
+        name="digits",
+        version=version,
+        inputs=[model_pb2.TensorSpec(name="input", data_type=float32, shape=[-1, 8, 8, 1])],
+        outputs=[model_pb2.TensorSpec(name="softmax", data_type=float32, shape=[-1, 10])],
+        layers=[
+            model_pb2.Layer(
+                name="conv_1",
+                op="Conv",
+                data_type=float32,
+                shape=[-1, 16, 8, 8],
+                shape_known=True,
+                parameter_count=80,
+                affine=True,
+                tensor="conv_1/BiasAdd:0",
+                lrp_supported=False,
+            ),
+            model_pb2.Layer(name="softmax", op="Softmax", data_type=float32, output=True),
+        ],
+        parameter_count=11066,
+        methods=[
+            model_pb2.MethodSupport(
+                method=model_pb2.METHOD_LINEARITY, supported=True, runtime=model_pb2.RUNTIME_ONNX_RUNTIME
+            ),
+            model_pb2.MethodSupport(method=model_pb2.METHOD_LRP, reason="not built yet", unsupported_ops=[op]),
+        ],
+        gradient_check=model_pb2.GradientCheck(
+            state=model_pb2.GradientCheck.STATE_PASSED, max_relative_error=1e-7, tolerance=1e-4, probe_rows=8
+        ),
+        producer="tf2onnx 1.17",
+        classifier=True,
+    )
