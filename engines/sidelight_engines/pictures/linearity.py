@@ -144,7 +144,7 @@ def linearity_by_layer(
 
 def _draw_upright(axes: Axes, bars: _Bars, colours: Theme, *, with_values: bool, slanted: bool) -> None:
     places = np.arange(len(bars.names))
-    axes.bar(places, bars.means, width=0.72, color=_colours(bars, colours))
+    _fill_bars(axes, bars, colours, upright=True)
     if bars.low is not None and bars.high is not None:
         axes.vlines(places, bars.low, bars.high, color=colours.text, linewidth=1.2)
     top = _top(bars)
@@ -155,10 +155,10 @@ def _draw_upright(axes: Axes, bars: _Bars, colours: Theme, *, with_values: bool,
     for place, (note, value, end) in enumerate(zip(bars.notes, bars.means, bars.tops, strict=True)):
         if note:
             style = plain_text(SMALL_POINTS, colours.quiet, fontstyle="italic")
-            axes.text(place, top * 0.015, note, rotation=90, ha="center", va="bottom", **style)
+            axes.text(place, top * 0.015, note, rotation=90, ha="center", va="bottom", in_layout=False, **style)
         elif with_values:
             style = plain_text(SMALL_POINTS, colours.text)
-            axes.text(place, end + top * 0.012, _number(value), ha="center", va="bottom", **style)
+            axes.text(place, end + top * 0.012, _number(value), ha="center", va="bottom", in_layout=False, **style)
     axes.set_xticks(places, bars.names)
     for place, label in enumerate(axes.get_xticklabels()):
         label.set(**_name_style(bars, colours, place))
@@ -169,7 +169,7 @@ def _draw_upright(axes: Axes, bars: _Bars, colours: Theme, *, with_values: bool,
 
 def _draw_lying(axes: Axes, bars: _Bars, colours: Theme, *, label_every: int) -> None:
     places = np.arange(len(bars.names))
-    axes.barh(places, bars.means, height=0.72, color=_colours(bars, colours))
+    _fill_bars(axes, bars, colours, upright=False)
     if bars.low is not None and bars.high is not None:
         axes.hlines(places, bars.low, bars.high, color=colours.text, linewidth=1.2)
     top = _top(bars)
@@ -182,7 +182,9 @@ def _draw_lying(axes: Axes, bars: _Bars, colours: Theme, *, label_every: int) ->
             colour, slope = (colours.quiet, "italic") if note else (colours.text, "normal")
             at = top * 0.006 + (0.0 if note else bars.tops[place])
             style = plain_text(SMALL_POINTS, colour, fontstyle=slope)
-            axes.text(at, place, note or _number(bars.means[place]), ha="left", va="center_baseline", **style)
+            axes.text(
+                at, place, note or _number(bars.means[place]), ha="left", va="center_baseline", in_layout=False, **style
+            )
     axes.set_yticks(shown, [bars.names[place] for place in shown])
     for place, label in zip(shown, axes.get_yticklabels(), strict=True):
         label.set(**_name_style(bars, colours, place))
@@ -216,8 +218,19 @@ def _draw_legend(axes: Axes, bars: _Bars, colours: Theme, whiskers: str) -> None
         label.set(**plain_text(SMALL_POINTS, colours.quiet))
 
 
-def _colours(bars: _Bars, colours: Theme) -> list[str]:
-    return [colours.accent if place == bars.output else colours.plain for place in range(len(bars.names))]
+def _fill_bars(axes: Axes, bars: _Bars, colours: Theme, *, upright: bool) -> None:
+    """Draws all bars as one object: matplotlib takes milliseconds for each, and a network has hundreds."""
+    from matplotlib.collections import PolyCollection
+
+    half = 0.36
+    corners = [
+        [(place - half, 0.0), (place - half, value), (place + half, value), (place + half, 0.0)]
+        for place, value in enumerate(bars.means.tolist())
+    ]
+    if not upright:
+        corners = [[(y, x) for x, y in bar] for bar in corners]
+    fills = [colours.accent if place == bars.output else colours.plain for place in range(len(corners))]
+    axes.add_collection(PolyCollection(corners, facecolors=fills, linewidths=0), autolim=False)
 
 
 def _name_style(bars: _Bars, colours: Theme, place: int) -> dict[str, object]:
