@@ -86,6 +86,8 @@ def describe_onnx_model(proto: onnx.ModelProto) -> OnnxModel:
             proto = onnx.inliner.inline_local_functions(proto)
         except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
             raise ModelInvalid(f"the model's local functions can not be inlined: {_first_line(error)}") from error
+    if not all(isinstance(text, str) for text in _texts(proto)):
+        raise ModelInvalid("a name in the model is not UTF-8 text")
     nodes = proto.graph.node
     names = _unique_names(nodes)
     types = infer_types(proto)
@@ -101,6 +103,19 @@ def describe_onnx_model(proto: onnx.ModelProto) -> OnnxModel:
     )
     opsets = {_domain(entry.domain): entry.version for entry in proto.opset_import}
     return OnnxModel(proto, graph, names, types, constants, parameters, opsets)
+
+
+def _texts(proto: onnx.ModelProto) -> Iterator[str]:
+    """All names; the reader of protobuf messages leaves what is not UTF-8 as bytes."""
+    yield proto.producer_name
+    yield proto.producer_version
+    graph = proto.graph
+    yield from (entry.domain for entry in proto.opset_import)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    yield from (value.name for value in (*graph.input, *graph.output, *graph.value_info))
+    yield from (initializer.name for initializer in graph.initializer)
 
 
 def captured_tensors(graph: onnx.GraphProto) -> Iterator[str]:

@@ -28,18 +28,23 @@ def infer_types(proto: onnx.ModelProto) -> dict[str, TensorType]:
         Tensor name -> type, of the tensors of which anything is known.
     """
     light = _without_data(proto)
+    told: dict[str, TensorType] = {}
     while True:
-        types = _infer(light)
+        types = _infer(light) | told
         # ONNX infers nothing for the scikit-learn operations; what is known of theirs may let it go on.
-        found = {name: kind for name, kind in _ml_types(light.graph, types) if name not in types}
+        found = {
+            name: kind
+            for name, kind in _ml_types(light.graph, types)
+            if name not in told and types.get(name, kind).shape in (None, kind.shape)
+        }
         if not found:
             break
+        told |= found
+        outputs = {value.name for value in light.graph.output}
         for name, kind in found.items():
-            light.graph.value_info.append(
-                onnx.helper.make_tensor_value_info(
-                    name, onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind.dtype)), kind.shape
-                )
-            )
+            element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind.dtype))
+            if name not in outputs:
+                light.graph.value_info.append(onnx.helper.make_tensor_value_info(name, element, kind.shape))
     for initializer in proto.graph.initializer:
         types[initializer.name] = TensorType(_dtype(initializer.data_type), tuple(initializer.dims))
     return types

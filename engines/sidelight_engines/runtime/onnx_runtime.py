@@ -43,7 +43,8 @@ class OnnxRuntime:
         self._model = model
         self._threads = threads
         self._lock = threading.Lock()
-        self._outputs = frozenset(spec.tensor for spec in model.graph.outputs)
+        self._inputs = frozenset(spec.tensor for spec in model.graph.inputs)
+        self._outputs = frozenset(spec.tensor for spec in model.graph.outputs) - self._inputs
         self._output_session: onnxruntime.InferenceSession | None = None
         self._tapped: OrderedDict[frozenset[str], onnxruntime.InferenceSession] = OrderedDict()
         self._makers = {
@@ -65,11 +66,10 @@ class OnnxRuntime:
             UnknownLayer: the model has no such tensor.
             ModelInvalid: ONNX Runtime can not load the model.
         """
-        inputs = {spec.tensor for spec in self._model.graph.inputs}
         for tensor in tensors:
-            if tensor not in self._makers and tensor not in inputs:
+            if not any(tensor in known for known in (self._makers, self._inputs, self._model.constants)):
                 raise UnknownLayer("tensors", tensor, get_close_matches(tensor, self._makers, n=3))
-        wanted = frozenset(tensors) - inputs
+        wanted = frozenset(tensors) - self._inputs
         session = self._session(wanted) if wanted else None
         return _OnnxForwardPass(session, tuple(tensors), self._model.graph.inputs)
 
@@ -146,8 +146,7 @@ class OnnxRuntime:
         cut.graph.sparse_initializer.extend(
             value for value in source.graph.sparse_initializer if value.values.name in needed
         )
-        inputs = {spec.tensor for spec in self._model.graph.inputs}
-        cut.graph.input.extend(value for value in source.graph.input if value.name in inputs)
+        cut.graph.input.extend(value for value in source.graph.input if value.name in self._inputs)
         # Without a declared type ONNX Runtime finds the right one itself.
         cut.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted))
         return cut
