@@ -11,7 +11,8 @@ SHELL := bash
 # The oldest supported Python first, because the newest may be ahead of TensorFlow.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
-# Each test process imports TensorFlow (5 s, 0.6 GB), so more than two gain little on a small machine.
+# Each test process imports TensorFlow and starts servers: two of them need 6 GB at most, and keep two
+# processors busy.
 PYTEST_WORKERS ?= 2
 PYTEST_ARGS ?=
 
