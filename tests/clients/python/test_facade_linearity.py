@@ -21,7 +21,7 @@ UNIT = linearity_pb2.FeatureRange(uniform=linearity_pb2.UniformRange(minimum=0, 
 
 
 def parameters(**options: Any) -> linearity_pb2.LinearityParameters:
-    return linearity_request("digits", options).parameters  # type: ignore[typeddict-item]
+    return linearity_request("digits", options).parameters
 
 
 def test_what_a_caller_leaves_out_is_not_sent(client: sidelight.Client, fake: FakeServer) -> None:
@@ -176,7 +176,7 @@ def test_options_that_can_not_be_sent_are_refused_with_a_remedy(options: dict[st
 
 def test_an_option_that_does_not_exist_is_a_type_error(client: sidelight.Client) -> None:
     with pytest.raises(TypeError, match="'sample'"):
-        client.linearity("digits", X, feature_range=RANGE, sample=5)  # type: ignore[call-arg]
+        client.linearity("digits", X, feature_range=RANGE, sample=5)
 
 
 def test_help_lists_every_option_of_both_clients() -> None:
