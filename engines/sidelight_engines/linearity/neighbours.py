@@ -47,22 +47,30 @@ def nearest_rows(queries: Array, data: Array, count: int, control: Control, memo
     for first in range(0, len(queries), group):
         exact = np.asarray(queries[first : first + group], np.float64)
         moved = (exact - centre).astype(np.float32)
-        lengths = np.einsum("qf,qf->q", moved, moved)
-        # |x|^2 is the same for all rows of a query, so it is left out of the comparison.
         distances = np.empty((len(exact), len(data)), np.float32)
         for row in range(0, len(data), block):
             control.checkpoint()
-            rows = (np.asarray(data[row : row + block], np.float64) - centre).astype(np.float32)
-            part = distances[:, row : row + block]
-            np.matmul(moved, rows.T, out=part)
-            part *= np.float32(-2)
-            part += np.einsum("rf,rf->r", rows, rows)
-        error = (features + 8) * _UNIT_ROUNDOFF * (np.sqrt(lengths, dtype=np.float64) + widest) ** 2
+            _compare(moved, np.asarray(data[row : row + block], np.float64) - centre, distances[:, row : row + block])
+        lengths = np.linalg.norm(exact - centre, axis=1)
+        error = (features + 8) * _UNIT_ROUNDOFF * (lengths + widest) ** 2
         for position, approximate in enumerate(distances):
-            limit = np.partition(approximate, count - 1)[count - 1] + 2 * error[position]
-            candidates = np.flatnonzero(approximate <= limit)
+            if np.isfinite(approximate).all():
+                limit = np.partition(approximate, count - 1)[count - 1] + 2 * error[position]
+                candidates = np.flatnonzero(approximate <= limit)
+            else:
+                candidates = np.arange(len(data))
             found[first + position] = _exact_order(exact[position], data, candidates, block)[:count]
     return found
+
+
+def _compare(queries: Array, rows: Array, out: Array) -> None:
+    """Writes |y|^2 - 2 x.y: the squared distance but for |x|^2, which is the same for all rows of a query."""
+    # What overflows float32 is measured again in float64.
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = rows.astype(np.float32)
+        np.matmul(queries, rows.T, out=out)
+        out *= np.float32(-2)
+        out += np.einsum("rf,rf->r", rows, rows)
 
 
 def _centre_and_radius(data: Array, block: int, control: Control) -> tuple[Array, float]:

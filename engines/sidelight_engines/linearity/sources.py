@@ -148,8 +148,6 @@ def _one_instance(values: Array, field: str, plan: Plan) -> Array:
 
 def _data_bounds(feature_range: DataRange, plan: Plan, control: Control) -> tuple[Array, Array]:
     data = _flat_data(feature_range.data, plan)
-    if len(data) == 0:
-        raise InvalidField(feature_range.data.field, "holds no row", "give at least one")
     minimum = np.array(data[0])
     maximum = np.array(data[0])
     for first in range(0, len(data), _BLOCK_ROWS):
@@ -177,6 +175,8 @@ def _flat_data(rows: Rows, plan: Plan) -> Array:
             f"has rows of shape {values.shape[1:]}, but one instance is shaped {plan.instance_shape}",
             "give rows of that shape",
         )
+    if len(values) == 0:
+        raise InvalidField(rows.field, "holds no row", "give at least one")
     return values.reshape(len(values), -1)
 
 
