@@ -68,7 +68,12 @@ def test_progress_counts_instances_up_to_all(samples: int) -> None:
 def peak_bytes(instances: int, samples: int, layers: int, aggregation: Aggregation, memory_bytes: int) -> int:
     features, width = 100, 2000
     weights = np.random.default_rng(0).normal(size=(features, width)).astype(np.float32)
-    inner = {f"layer_{i}": lambda x: np.maximum(x @ weights, 0) for i in range(layers)}
+
+    def layer(x: np.ndarray) -> np.ndarray:
+        values = x @ weights
+        return np.maximum(values, 0, out=values)
+
+    inner = {f"layer_{i}": layer for i in range(layers)}
     model = NumpyModel((features,), lambda x: x[:, :3] ** 2, inner)
     parameters = LinearityParameters(
         GRID, samples=samples, aggregation=aggregation, layers=LayerSelection(everything=True)
@@ -85,12 +90,13 @@ def peak_bytes(instances: int, samples: int, layers: int, aggregation: Aggregati
 @pytest.mark.parametrize("aggregation", Aggregation)
 def test_memory_does_not_grow_with_instances_samples_or_layers(aggregation: Aggregation) -> None:
     granted = 4 * 2**20
-    few = peak_bytes(10, 10, 1, aggregation, granted)
-    many = peak_bytes(100, 10, 1, aggregation, granted)
+    few = peak_bytes(50, 10, 1, aggregation, granted)
+    many = peak_bytes(500, 10, 1, aggregation, granted)
     long = peak_bytes(3, 400, 1, aggregation, granted)
-    deep = peak_bytes(10, 10, 4, aggregation, granted)
-    assert max(few, many, long, deep) < 1.3 * granted
-    assert many < 1.2 * few + 2**20
+    deep = peak_bytes(50, 10, 4, aggregation, granted)
+    # What the runtime holds while it works comes on top of what was granted.
+    assert max(few, many, long, deep) < 1.5 * granted
+    assert many < 1.3 * few
 
 
 def test_an_error_of_the_model_reaches_the_caller() -> None:
