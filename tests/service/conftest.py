@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ def dense_network(widths: list[int], *, seed: int = 0, softmax: bool = True) -> 
     """Dense layers `dense_1`, `dense_2`, ... with ReLU between them and, if wanted, a softmax at the end."""
     random = np.random.default_rng(seed)
     nodes, weights, value = [], [], "x"
-    for number, (n_in, n_out) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+    for number, (n_in, n_out) in enumerate(itertools.pairwise(widths), start=1):
         last = number == len(widths) - 1
         w = random.normal(0, (2 / n_in) ** 0.5, (n_in, n_out)).astype(np.float32)
         b = random.normal(0, 0.1, n_out).astype(np.float32)
