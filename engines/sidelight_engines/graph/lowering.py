@@ -12,14 +12,15 @@ from collections.abc import Iterable
 
 import onnx.numpy_helper
 
-from sidelight_engines import ops as _ops  # noqa: F401 - importing it fills the table
 from sidelight_engines.errors import OpProblem, UnsupportedOp
 from sidelight_engines.graph.frozen import FrozenGraph
 from sidelight_engines.graph.onnx_model import OnnxModel, captured_tensors
 from sidelight_engines.graph.onnx_weights import ATTRIBUTE_WEIGHTS
 from sidelight_engines.graph.shape_values import as_shape_value, propagate
+from sidelight_engines.ops import Entry, NodeForm, find, form_of
 from sidelight_engines.ops.context import LoweringContext, RefusedFormError, Tensor
-from sidelight_engines.ops.registry import ML_DOMAIN, Entry, NodeForm, find, form_of
+from sidelight_engines.ops.layout import as_channels_last, channels_first
+from sidelight_engines.ops.registry import ML_DOMAIN
 from sidelight_engines.runtime.runtime import Array
 
 
@@ -151,9 +152,7 @@ class _Lowering:
         scope = node_name(form.name) + "/"
         try:
             with tf.name_scope(scope):
-                freed = self._with_free_batch(context)
-                made = entry.lower(context) if freed is None else freed
-                made = made if isinstance(made, tuple) else (made,)
+                made = self._lowered(context, entry)
                 # Two ONNX values are two tensors, so that each can be differentiated by.
                 made = tuple(tf.identity(t) if any(t is r for r in read) else t for t in made)
         except (RefusedFormError, ValueError, TypeError, tf.errors.OpError) as error:
@@ -167,6 +166,14 @@ class _Lowering:
         self._parameters.extend(
             scope + name for name in kept_in_attributes if f"{form.name}/{name}" in self._model.parameters
         )
+
+    def _lowered(self, context: LoweringContext, entry: Entry) -> tuple[Tensor | None, ...]:
+        turned = as_channels_last(context) if entry.elementwise else None
+        if turned is not None:
+            return (channels_first(context, entry.lower(turned)),)
+        freed = self._with_free_batch(context)
+        made = entry.lower(context) if freed is None else freed
+        return made if isinstance(made, tuple) else (made,)
 
     def _read(self, form: NodeForm, name: str) -> Tensor | None:
         if not name:

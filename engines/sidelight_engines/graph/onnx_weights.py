@@ -25,7 +25,6 @@ import onnx
 WEIGHT_SLOTS: Mapping[str, tuple[int, ...]] = {
     "BatchNormalization": (1, 2),
     "Conv": (1, 2),
-    "ConvInteger": (),
     "ConvTranspose": (1, 2),
     "Einsum": (0, 1),
     "GRU": (1, 2, 3),

@@ -14,17 +14,23 @@ from sidelight_engines.ops import (
     shape,
     sklearn,
 )
+from sidelight_engines.ops.registry import Entry, NodeForm, find, form_of, registered
 
 __all__ = [
+    "Entry",
+    "NodeForm",
     "activations",
     "arithmetic",
     "convolution",
+    "find",
+    "form_of",
     "generators",
     "indexing",
     "linear",
     "normalization",
     "pooling",
     "reductions",
+    "registered",
     "resize",
     "shape",
     "sklearn",

@@ -12,20 +12,20 @@ _SELU_ALPHA = 1.67326319217681884765625
 _SELU_GAMMA = 1.05070102214813232421875
 
 
-@register("Relu", since=1)
+@register("Relu", since=1, elementwise=True)
 def relu(op: LoweringContext) -> Tensor:
     """max(x, 0)."""
     return op.tf.nn.relu(op.input(0))
 
 
-@register("LeakyRelu", since=1)
+@register("LeakyRelu", since=1, elementwise=True)
 def leaky_relu(op: LoweringContext) -> Tensor:
     """X where positive, alpha x elsewhere."""
     return op.tf.nn.leaky_relu(op.input(0), op.attribute("alpha", 0.01))
 
 
 @register("PRelu", since=1)
-@register("PRelu", since=7)
+@register("PRelu", since=7, elementwise=True)
 def prelu(op: LoweringContext) -> Tensor:
     """X where positive, slope x elsewhere; the slope broadcasts, before opset 7 one per channel."""
     x, slope = op.input(0), op.input(1)
@@ -39,13 +39,13 @@ def _elu(op: LoweringContext, x: Tensor, alpha: float) -> Tensor:
     return y if alpha == 1.0 else op.tf.where(x > 0, y, y * op.number(alpha, y))
 
 
-@register("Elu", since=1)
+@register("Elu", since=1, elementwise=True)
 def elu(op: LoweringContext) -> Tensor:
     """X where positive, alpha (exp x - 1) elsewhere."""
     return _elu(op, op.input(0), op.attribute("alpha", 1.0))
 
 
-@register("Selu", since=1)
+@register("Selu", since=1, elementwise=True)
 def selu(op: LoweringContext) -> Tensor:
     """Gamma times the exponential linear unit."""
     x = op.input(0)
@@ -55,7 +55,7 @@ def selu(op: LoweringContext) -> Tensor:
     return op.number(gamma, x) * _elu(op, x, alpha)
 
 
-@register("Celu", since=12)
+@register("Celu", since=12, elementwise=True)
 def celu(op: LoweringContext) -> Tensor:
     """X where positive, alpha (exp(x / alpha) - 1) elsewhere."""
     x, alpha = op.input(0), op.attribute("alpha", 1.0)
@@ -70,7 +70,7 @@ def _clip(op: LoweringContext, low: Tensor | None, high: Tensor | None) -> Tenso
     return y if high is None else op.tf.minimum(y, high)
 
 
-@register("Clip", since=1)
+@register("Clip", since=1, elementwise=True)
 def clip_by_attributes(op: LoweringContext) -> Tensor:
     """Limits to the range that the attributes give."""
     low, high = op.attribute("min"), op.attribute("max")
@@ -82,7 +82,7 @@ def clip_by_attributes(op: LoweringContext) -> Tensor:
     return _clip(op, None if low is None else op.number(low, x), None if high is None else op.number(high, x))
 
 
-@register("Clip", since=11)
+@register("Clip", since=11, elementwise=True)
 def clip(op: LoweringContext) -> Tensor:
     """Limits to the range that the inputs give; a low above the high gives the high."""
     low, high = op.value(1), op.value(2)
@@ -96,13 +96,13 @@ def clip(op: LoweringContext) -> Tensor:
     return _clip(op, op.optional(1), op.optional(2))
 
 
-@register("Sigmoid", since=1)
+@register("Sigmoid", since=1, elementwise=True)
 def sigmoid(op: LoweringContext) -> Tensor:
     """The logistic function."""
     return op.tf.sigmoid(op.input(0))
 
 
-@register("HardSigmoid", since=1)
+@register("HardSigmoid", since=1, elementwise=True)
 def hard_sigmoid(op: LoweringContext) -> Tensor:
     """Alpha x + beta, limited to [0, 1]."""
     x = op.input(0)
@@ -110,7 +110,7 @@ def hard_sigmoid(op: LoweringContext) -> Tensor:
     return op.tf.clip_by_value(line, op.number(0, x), op.number(1, x))
 
 
-@register("HardSwish", since=14)
+@register("HardSwish", since=14, elementwise=True)
 def hard_swish(op: LoweringContext) -> Tensor:
     """X times the hard sigmoid with slope 1/6."""
     x = op.input(0)
@@ -118,52 +118,52 @@ def hard_swish(op: LoweringContext) -> Tensor:
     return x * op.tf.clip_by_value(line, op.number(0, x), op.number(1, x))
 
 
-@register("Swish", since=24)
+@register("Swish", since=24, elementwise=True)
 def swish(op: LoweringContext) -> Tensor:
     """X times the logistic function of alpha x."""
     x = op.input(0)
     return x * op.tf.sigmoid(op.number(op.attribute("alpha", 1.0), x) * x)
 
 
-@register("Tanh", since=1)
+@register("Tanh", since=1, elementwise=True)
 def tanh(op: LoweringContext) -> Tensor:
     """Hyperbolic tangent."""
     return op.tf.tanh(op.input(0))
 
 
-@register("Softplus", since=1)
+@register("Softplus", since=1, elementwise=True)
 def softplus(op: LoweringContext) -> Tensor:
     """log(1 + exp x)."""
     return op.tf.nn.softplus(op.input(0))
 
 
-@register("Softsign", since=1)
+@register("Softsign", since=1, elementwise=True)
 def softsign(op: LoweringContext) -> Tensor:
     """X / (1 + |x|)."""
     return op.tf.nn.softsign(op.input(0))
 
 
-@register("Mish", since=18)
+@register("Mish", since=18, elementwise=True)
 def mish(op: LoweringContext) -> Tensor:
     """X tanh(softplus x)."""
     x = op.input(0)
     return x * op.tf.tanh(op.tf.nn.softplus(x))
 
 
-@register("Gelu", since=20)
+@register("Gelu", since=20, elementwise=True)
 def gelu(op: LoweringContext) -> Tensor:
     """Gaussian error linear unit, exact or by tanh."""
     return op.tf.nn.gelu(op.input(0), approximate=op.attribute("approximate", "none") == "tanh")
 
 
-@register("ThresholdedRelu", since=10)
+@register("ThresholdedRelu", since=10, elementwise=True)
 def thresholded_relu(op: LoweringContext) -> Tensor:
     """X where above alpha, 0 elsewhere."""
     x = op.input(0)
     return op.tf.where(x > op.number(op.attribute("alpha", 1.0), x), x, op.tf.zeros_like(x))
 
 
-@register("Shrink", since=9)
+@register("Shrink", since=9, elementwise=True)
 def shrink(op: LoweringContext) -> Tensor:
     """X moved towards 0 by the bias where |x| is above lambd, 0 elsewhere."""
     x = op.input(0)

@@ -81,9 +81,9 @@ def _register_simple() -> None:
         return lambda op: _function(op, path)(op.input(0), _placed(op))
 
     for name, (since, path) in _UNARY.items():
-        register(name, since=since)(unary(path))
+        register(name, since=since, elementwise=True)(unary(path))
     for name, (since, path) in _BINARY.items():
-        register(name, since=since)(binary(path))
+        register(name, since=since, elementwise=True)(binary(path))
         if since == 7:
             register(name, since=1)(placed(path))
 
@@ -92,7 +92,7 @@ _register_simple()
 
 
 @register("Div", since=1)
-@register("Div", since=7)
+@register("Div", since=7, elementwise=True)
 def divide(op: LoweringContext) -> Tensor:
     """Quotient; whole numbers round towards zero."""
     x, y = op.input(0), op.input(1) if op.form.opset >= 7 else _placed(op)
@@ -112,7 +112,7 @@ def modulo(op: LoweringContext) -> Tensor:
 
 
 @register("Pow", since=1)
-@register("Pow", since=7)
+@register("Pow", since=7, elementwise=True)
 def power(op: LoweringContext) -> Tensor:
     """Power; the exponent may be of another dtype than the base."""
     base, exponent = op.input(0), op.input(1) if op.form.opset >= 7 else _placed(op)
@@ -128,26 +128,26 @@ def _accumulate(op: LoweringContext, function: Callable[[Tensor, Tensor], Tensor
     return result if rest else op.tf.identity(result)
 
 
-@register("Sum", since=1)
+@register("Sum", since=1, elementwise=True)
 def total(op: LoweringContext) -> Tensor:
     """Sum of any number of tensors."""
     return _accumulate(op, op.tf.add)
 
 
-@register("Mean", since=1)
+@register("Mean", since=1, elementwise=True)
 def mean(op: LoweringContext) -> Tensor:
     """Mean of any number of tensors."""
     summed = _accumulate(op, op.tf.add)
     return summed / op.number(len(op.tensors), summed)
 
 
-@register("Max", since=1)
+@register("Max", since=1, elementwise=True)
 def maximum(op: LoweringContext) -> Tensor:
     """Largest of any number of tensors."""
     return _accumulate(op, op.tf.maximum)
 
 
-@register("Min", since=1)
+@register("Min", since=1, elementwise=True)
 def minimum(op: LoweringContext) -> Tensor:
     """Smallest of any number of tensors."""
     return _accumulate(op, op.tf.minimum)
@@ -194,7 +194,7 @@ _CASTS = {
 }
 
 
-@register("Cast", since=6, check=_to_numbers)
+@register("Cast", since=6, check=_to_numbers, elementwise=True)
 def cast(op: LoweringContext) -> Tensor:
     """Converts to another dtype; real numbers round towards zero."""
     x = op.input(0)

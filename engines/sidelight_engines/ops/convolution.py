@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sidelight_engines.ops.context import LoweringContext, RefusedFormError, Tensor
+from sidelight_engines.ops.layout import channels_first, channels_last
 from sidelight_engines.ops.registry import NodeForm, register
 from sidelight_engines.ops.windows import (
     Windows,
-    channels_first,
-    channels_last,
     pad_spatial,
     padding_name,
     resolve_pads,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sidelight_engines.ops.context import LoweringContext, Tensor
+from sidelight_engines.ops.layout import channels_first, channels_last, is_channels_first
 from sidelight_engines.ops.registry import NodeForm, register
 
 
@@ -31,9 +32,14 @@ def batch_normalization(op: LoweringContext) -> Tensor:
     scale, offset, mean, variance = (op.input(index) for index in range(1, 5))
     factor = scale * op.tf.math.rsqrt(variance + op.number(op.attribute("epsilon", 1e-5), variance))
     shift = offset - mean * factor
-    x_like = [-1] + [1] * (op.rank() - 2) if op.rank() > 1 else [-1]
-    factor, shift = op.tf.reshape(factor, x_like), op.tf.reshape(shift, x_like)
-    return op.tf.cast(op.tf.cast(x, factor.dtype) * factor + shift, x.dtype)
+    last = is_channels_first(op, x)
+    if last:
+        x = channels_last(op, x)
+    elif op.rank() > 2:
+        per_channel = [-1] + [1] * (op.rank() - 2)
+        factor, shift = op.tf.reshape(factor, per_channel), op.tf.reshape(shift, per_channel)
+    y = op.tf.cast(op.tf.cast(x, factor.dtype) * factor + shift, x.dtype)
+    return channels_first(op, y) if last else y
 
 
 def _standardised(op: LoweringContext, x: Tensor, axes: Sequence[int], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sidelight_engines.ops.context import LoweringContext, RefusedFormError, Tensor
+from sidelight_engines.ops.layout import channels_first, channels_last, is_channels_first
 from sidelight_engines.ops.registry import NodeForm, register
 from sidelight_engines.ops.windows import (
     Windows,
-    channels_first,
-    channels_last,
     pad_spatial,
     padding_name,
     resolve_pads,
@@ -73,13 +72,20 @@ def average_pool(op: LoweringContext) -> Tensor:
 @register("GlobalAveragePool", since=1)
 def global_average_pool(op: LoweringContext) -> Tensor:
     """The mean over all spatial axes, which stay with length 1."""
-    return op.tf.reduce_mean(op.input(0), axis=list(range(2, op.rank())), keepdims=True)
+    return _over_space(op, op.tf.reduce_mean)
 
 
 @register("GlobalMaxPool", since=1)
 def global_max_pool(op: LoweringContext) -> Tensor:
     """The largest element over all spatial axes, which stay with length 1."""
-    return op.tf.reduce_max(op.input(0), axis=list(range(2, op.rank())), keepdims=True)
+    return _over_space(op, op.tf.reduce_max)
+
+
+def _over_space(op: LoweringContext, reduce: Callable[..., Tensor]) -> Tensor:
+    x, rank = op.input(0), op.rank()
+    if is_channels_first(op, x):
+        return channels_first(op, reduce(channels_last(op, x), axis=list(range(1, rank - 1)), keepdims=True))
+    return reduce(x, axis=list(range(2, rank)), keepdims=True)
 
 
 Pads = tuple[tuple[int, int], ...]

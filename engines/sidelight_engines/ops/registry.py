@@ -93,6 +93,7 @@ class Entry:
         since: the first opset version that this form is for.
         lower: makes the TensorFlow form.
         check: says why a node's form is not covered, or None.
+        elementwise: whether it computes each element from those at the same place, broadcasting aside.
     """
 
     op: str
@@ -100,12 +101,15 @@ class Entry:
     since: int
     lower: Lowering
     check: Check | None
+    elementwise: bool
 
 
 _ENTRIES: dict[tuple[str, str], list[Entry]] = {}
 
 
-def register(op: str, *, since: int, domain: str = "", check: Check | None = None) -> Callable[[Lowering], Lowering]:
+def register(
+    op: str, *, since: int, domain: str = "", check: Check | None = None, elementwise: bool = False
+) -> Callable[[Lowering], Lowering]:
     """Registers the decorated function as the lowering of an operation.
 
     Args:
@@ -113,13 +117,15 @@ def register(op: str, *, since: int, domain: str = "", check: Check | None = Non
         since: the first opset version that it is right for; it holds until a later registration.
         domain: the operator domain; empty for ONNX's own.
         check: says why a node's form is not covered, or None.
+        elementwise: whether it computes each element from those at the same place, broadcasting aside, so
+            that the order of axes does not matter to it.
     """
 
     def add(lower: Lowering) -> Lowering:
         entries = _ENTRIES.setdefault((domain, op), [])
         if any(entry.since == since for entry in entries):
             raise ValueError(f"{op} is registered twice since opset {since}")
-        entries.append(Entry(op, domain, since, lower, check))
+        entries.append(Entry(op, domain, since, lower, check, elementwise))
         entries.sort(key=lambda entry: entry.since)
         return lower
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sidelight_engines.ops.context import LoweringContext, RefusedFormError, Tensor
+from sidelight_engines.ops.layout import channels_first, channels_last, is_channels_first
 from sidelight_engines.ops.registry import NodeForm, register
 
 
@@ -114,7 +115,10 @@ def transpose(op: LoweringContext) -> Tensor:
 @register("Concat", since=1)
 def concat(op: LoweringContext) -> Tensor:
     """Joins along an axis."""
-    return op.tf.concat(op.inputs(), axis=op.attribute("axis", 1))
+    tensors, axis = op.inputs(), op.attribute("axis", 1)
+    if axis == 1 and all(is_channels_first(op, tensor) for tensor in tensors):
+        return channels_first(op, op.tf.concat([channels_last(op, tensor) for tensor in tensors], axis=-1))
+    return op.tf.concat(tensors, axis=axis)
 
 
 def _split(op: LoweringContext, sizes: Sequence[int] | None) -> tuple[Tensor, ...]:
@@ -160,7 +164,7 @@ def tile(op: LoweringContext) -> Tensor:
     return op.tf.tile(op.input(0), op.input(1))
 
 
-@register("Identity", since=1)
+@register("Identity", since=1, elementwise=True)
 def identity(op: LoweringContext) -> Tensor:
     """The same."""
     return op.tf.identity(op.input(0))

@@ -1,9 +1,4 @@
-"""What convolution and pooling share: windows, their padding, and the axis order that TensorFlow computes in.
-
-ONNX orders axes N C D1 .. Dn; TensorFlow's kernels for CPU take N D1 .. Dn C only. Lowerings therefore
-transpose before and after, so that the tensor under the ONNX name has ONNX's order; transposes that meet
-cancel when TensorFlow optimises the graph.
-"""
+"""What convolution and pooling share: windows and their padding."""
 
 from __future__ import annotations
 
@@ -98,18 +93,6 @@ def padding_name(windows: Windows, pads: Sequence[tuple[int, int]], lengths: Seq
         if tuple(pad) != same_pads(length or extent, extent, stride, lower=False):
             return None
     return "SAME"
-
-
-def channels_last(op: LoweringContext, x: Tensor) -> Tensor:
-    """N C D1 .. Dn -> N D1 .. Dn C."""
-    rank = x.shape.rank
-    return op.tf.transpose(x, [0, *range(2, rank), 1])
-
-
-def channels_first(op: LoweringContext, x: Tensor) -> Tensor:
-    """N D1 .. Dn C -> N C D1 .. Dn."""
-    rank = x.shape.rank
-    return op.tf.transpose(x, [0, rank - 1, *range(1, rank - 1)])
 
 
 def pad_spatial(op: LoweringContext, x: Tensor, pads: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:

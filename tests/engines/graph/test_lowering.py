@@ -93,6 +93,51 @@ def test_every_tensor_can_be_fetched_under_its_name_in_its_own_axis_order() -> N
     _agree(model, tensors, {"x": RANDOM.standard_normal((3, 3, 8, 8)).astype(np.float32)})
 
 
+def _residual() -> OnnxModel:
+    """What stands between convolutions: normalisation, slopes, sums, products with a gate, joins."""
+    nodes = [
+        helper.make_node("Conv", ["x", "k1"], ["c1"], pads=[1] * 4),
+        helper.make_node("BatchNormalization", ["c1", "scale", "shift", "mean", "variance"], ["n1"]),
+        helper.make_node("PRelu", ["n1", "slope"], ["a1"]),
+        helper.make_node("Conv", ["a1", "k2"], ["c2"], pads=[1] * 4),
+        helper.make_node("Add", ["c2", "bias"], ["b2"]),
+        helper.make_node("GlobalAveragePool", ["b2"], ["g2"]),
+        helper.make_node("Sigmoid", ["g2"], ["s2"]),
+        helper.make_node("Mul", ["b2", "s2"], ["m2"]),
+        helper.make_node("Add", ["m2", "a1"], ["r2"]),
+        helper.make_node("Clip", ["r2", "zero", "six"], ["l2"]),
+        helper.make_node("Concat", ["l2", "a1"], ["j2"], axis=1),
+        helper.make_node("Sub", ["j2", "x1"], ["d2"]),
+        helper.make_node("Conv", ["d2", "k3"], ["c3"]),
+        helper.make_node("GlobalMaxPool", ["c3"], ["y"]),
+    ]
+    weights = [_weight("k1", 4, 3, 3, 3), _weight("k2", 4, 4, 3, 3), _weight("k3", 2, 8, 1, 1)]
+    weights += [_weight(name, 4) for name in ("scale", "shift", "mean")]
+    weights += [_weight("slope", 4, 1, 1), _weight("bias", 1, 4, 1, 1), _weight("x1", 1)]
+    constants = {"variance": [1.0, 2.0, 0.5, 3.0], "zero": 0.0, "six": 6.0}
+    weights += [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()]
+    return _model(nodes, ["N", 3, 6, 5], weights)
+
+
+def test_operations_between_convolutions_keep_their_axis_order() -> None:
+    model = _residual()
+    tensors = [name for node in model.proto.graph.node for name in node.output]
+    _agree(model, tensors, {"x": RANDOM.standard_normal((2, 3, 6, 5)).astype(np.float32)})
+
+
+def test_transposes_meet_between_convolutions_so_that_they_cancel() -> None:
+    frozen = lower(_residual())
+    nodes = {node.name: node for node in frozen.graph_def.node}
+    for name in ("k2", "k3"):
+        # From the input of a convolution backwards: to channels-last, from channels-last, then the work.
+        (conv,) = (n for n in nodes.values() if n.op == "Conv2D" and _reads(nodes, n.input[1], name))
+        assert [nodes[conv.input[0]].op, nodes[nodes[conv.input[0]].input[0]].op] == ["Transpose", "Transpose"]
+
+
+def _reads(nodes: dict[str, Any], name: str, constant: str) -> bool:
+    return name == constant or any(_reads(nodes, source, constant) for source in nodes[name].input if source in nodes)
+
+
 def test_weights_are_the_parameters_in_the_order_of_evaluation() -> None:
     frozen = lower(_cnn())
     assert frozen.parameters == ("conv1.weight", "conv1.bias", "conv2.weight", "fc.weight", "fc.bias")
@@ -270,7 +315,7 @@ def test_what_is_covered_is_known_without_tensorflow() -> None:
     program = (
         "import sys\n"
         "from sidelight_engines.graph import lowering\n"
-        "from sidelight_engines.ops.registry import registered\n"
+        "from sidelight_engines.ops import registered\n"
         "from sidelight_engines.runtime import gradient_check\n"
         "assert len(registered()) > 100\n"
         "assert 'tensorflow' not in sys.modules\n"
@@ -282,11 +327,12 @@ def test_what_is_covered_is_known_without_tensorflow() -> None:
 def test_networks_exported_by_keras_agree_with_onnx_runtime(networks: dict[str, Network], name: str) -> None:
     network = networks[name]
     given = network.instances(3)
-    network.keras_model(list(given.values()))  # Keras exports only what has been called
+    (array,) = given.values()
+    network.keras_model(array)  # Keras exports only what has been called
     model = read_onnx_model(network.onnx)
     spec = model.graph.inputs[0]
     tensors = [model.graph.outputs[0].tensor, *(layer.tensor for layer in model.graph.layers)]
-    _agree(model, tensors, {spec.name: next(iter(given.values()))})
+    _agree(model, tensors, {spec.name: array})
 
 
 @pytest.fixture(scope="module")

@@ -20,12 +20,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import sidelight_engines.ops  # noqa: F401 - fills the table
 from evaluate import evaluate
 from onnx import helper, numpy_helper
 from sidelight_engines.errors import ModelInvalid, UnsupportedOp
 from sidelight_engines.graph.onnx_model import describe_onnx_model
-from sidelight_engines.ops.registry import registered
+from sidelight_engines.ops import registered
 
 # Case name -> why it is refused.
 REFUSED = {
