@@ -21,6 +21,13 @@ from sidelight_engines.graph.onnx_types import infer_types
 from sidelight_engines.graph.onnx_weights import attribute_weights, learned_constants
 from sidelight_engines.graph.step import Step, TensorType
 
+# What makes sequences, maps and optional values instead of tensors.
+_COLLECTING = frozenset(
+    {
+        *("Optional", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceMap"),
+        *("SplitToSequence", "ZipMap"),
+    }
+)
 # Protobuf can not serialise more, and both runtimes take a serialised model.
 _LARGEST_MODEL_BYTES = 2**31 - 1
 
@@ -188,8 +195,13 @@ def constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
 
 def _steps(nodes: Sequence[onnx.NodeProto], names: Sequence[str], types: Mapping[str, TensorType]) -> list[Step]:
     steps = []
+    collections: set[str] = set()
     for node, name in zip(nodes, names, strict=True):
         outputs = tuple(output for output in node.output if output)
+        if node.op_type in _COLLECTING or (node.op_type == "Identity" and node.input[0] in collections):
+            # No array comes out of these, so they are no layers.
+            collections.update(outputs)
+            continue
         captured = dict.fromkeys(_read(node)).keys() - set(node.input)
         inputs = (*node.input, *sorted(captured), *attribute_weights(node, name))
         known = {output: types[output] for output in outputs if output in types}

@@ -162,7 +162,9 @@ def test_zip_map_is_cut_and_scores_come_before_labels() -> None:
     )
     outputs = [_value("label", ["N"], TensorProto.INT64), helper.make_value_info("output_probability", pairs)]
     model = _model(nodes, [_value("x", ["N", 4])], outputs, [_weight("w", 4, 2)], ai_onnx_ml=1)
-    assert describe_onnx_model(model).graph.outputs == (
+    graph = describe_onnx_model(model).graph
+    assert [layer.op for layer in graph.layers] == ["MatMul", "ArgMax"]
+    assert graph.outputs == (
         TensorSpec("output_probability", "scores", "float32", (None, 2)),
         TensorSpec("label", "label", "int64", (None,)),
     )
