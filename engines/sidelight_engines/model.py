@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sidelight_engines.errors import GradientCheckFailed, MethodNotSupported, ModelInvalid, OpProblem, UnsupportedOp
 from sidelight_engines.graph.graph import Graph, ModelFormat
-from sidelight_engines.graph.onnx_model import OnnxModel, read_onnx_model
 from sidelight_engines.graph.lowering import uncovered_ops
+from sidelight_engines.graph.onnx_model import OnnxModel, read_onnx_model
 from sidelight_engines.runtime.gradient_check import CheckState, GradientCheck, check_gradient_form
 from sidelight_engines.runtime.onnx_runtime import OnnxRuntime
 from sidelight_engines.runtime.runtime import Runtime, RuntimeKind

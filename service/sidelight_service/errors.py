@@ -33,6 +33,18 @@ class ModelNotLoaded(SidelightError):
         self.state = state
 
 
+class ModelChanged(SidelightError):
+    """The files of a version are not those that the caller means."""
+
+    def __init__(self, model: str, version: int, digest: str) -> None:
+        super().__init__(
+            f"model {model!r} version {version} now has digest {digest}; describe it anew, or ask without a digest"
+        )
+        self.model = model
+        self.version = version
+        self.digest = digest
+
+
 class NotBuiltYet(SidelightError):
     """The contract has it; this server does not."""
 

@@ -20,6 +20,8 @@ from sidelight.v1 import (
     model_service_pb2,
     model_service_pb2_grpc,
     reference_service_pb2,
+    server_service_pb2,
+    server_service_pb2_grpc,
 )
 
 from sidelight_service import __version__
@@ -28,6 +30,7 @@ from sidelight_service.logs import configure_logs
 from sidelight_service.repository.catalogue import Catalogue
 from sidelight_service.servicers.explanations import Explanations
 from sidelight_service.servicers.health import Health
+from sidelight_service.servicers.info import InfoServicer
 from sidelight_service.servicers.models import ModelServicer
 from sidelight_service.servicers.reflection import add_reflection
 from sidelight_service.servicers.unbuilt import unbuilt_service
@@ -121,6 +124,7 @@ class Server:
         ]
         server = grpc.aio.server(interceptors=[CallInterceptor(limit)], options=options)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self.catalogue), server)
+        server_service_pb2_grpc.add_ServerServiceServicer_to_server(InfoServicer(self._settings), server)
         explanations = Explanations(self.catalogue, self._pool, self._settings.max_call_seconds)
         server.add_generic_rpc_handlers(
             (
@@ -147,7 +151,7 @@ class Server:
 
 
 def _service_names() -> list[str]:
-    files = (model_service_pb2, reference_service_pb2, explain_service_pb2, job_service_pb2)
+    files = (server_service_pb2, model_service_pb2, reference_service_pb2, explain_service_pb2, job_service_pb2)
     return [service.full_name for file in files for service in file.DESCRIPTOR.services_by_name.values()]
 
 

@@ -7,6 +7,7 @@ text: its details go to the log, under an incident id that the caller gets.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ TABLE: dict[type[BaseException], Row] = {
     engine.UnknownLayer: Row(
         grpc.StatusCode.INVALID_ARGUMENT,
         error_pb2.ERROR_REASON_UNKNOWN_LAYER,
-        lambda error: {"field": error.field, "layer": error.layer, "nearest": ",".join(error.nearest)},
+        lambda error: {"field": error.field, "layer": error.layer, "nearest": json.dumps(error.nearest)},
     ),
     engine.UnsupportedOp: Row(grpc.StatusCode.FAILED_PRECONDITION, error_pb2.ERROR_REASON_OP_NOT_SUPPORTED, _first_op),
     engine.ModelFilesIncomplete: Row(
@@ -87,6 +88,11 @@ TABLE: dict[type[BaseException], Row] = {
         grpc.StatusCode.FAILED_PRECONDITION,
         error_pb2.ERROR_REASON_MODEL_NOT_LOADED,
         _fields("model", "version", "state"),
+    ),
+    service.ModelChanged: Row(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        error_pb2.ERROR_REASON_MODEL_CHANGED,
+        _fields("model", "version", "digest"),
     ),
     service.NotBuiltYet: Row(
         grpc.StatusCode.UNIMPLEMENTED,

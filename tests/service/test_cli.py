@@ -17,9 +17,9 @@ import numpy as np
 import onnx
 import pytest
 import sidelight
-from conftest import FEATURES, put_model
 from google.rpc import error_details_pb2
 from grpc import StatusCode
+from serving import FEATURES, put_model
 from sidelight.v1 import linearity_pb2, model_pb2
 from sidelight_service.cli import app
 from sidelight_service.settings import Settings
@@ -325,7 +325,7 @@ def test_a_server_that_does_not_answer_is_named(x: Path) -> None:
 def test_models_are_listed_with_what_is_wrong_with_them(fake: Any, fakes: Any) -> None:
     error = model_pb2.ModelError(reason="MODEL_INVALID", message="not a model")
     failed = model_pb2.ModelVersion(version=4, state=model_pb2.MODEL_VERSION_STATE_FAILED, error=error)
-    fake.pages = [[model_pb2.Model(name="digits", versions=[fakes.digits_detail().version, failed])]]
+    fake.pages = [[model_pb2.Model(name="digits", versions=[fakes.digits_detail().status, failed])]]
 
     done = run("models")
     as_json = json.loads(run("models", "--json").stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
 
@@ -10,8 +11,17 @@ import grpc
 import numpy as np
 import onnx
 import pytest
-from conftest import FEATURES, Running, Start, inline, linearity_request, put_model, refusal
-from sidelight.v1 import explanation_pb2, linearity_pb2, model_pb2, model_service_pb2, reference_pb2, tensor_pb2
+from serving import FEATURES, Running, Start, inline, linearity_request, put_model, refusal
+from sidelight.v1 import (
+    explanation_pb2,
+    linearity_pb2,
+    model_pb2,
+    model_service_pb2,
+    reference_pb2,
+    server_service_pb2,
+    server_service_pb2_grpc,
+    tensor_pb2,
+)
 from sidelight_engines.graph.graph import ModelFormat
 from sidelight_engines.linearity import GridSampling, LinearityParameters, UniformRange, measure_linearity
 from sidelight_engines.model import open_model
@@ -28,7 +38,7 @@ async def test_linearity_over_the_wire_is_the_engines_own(start: Start, reposito
     expected = measure_linearity(
         model.graph, model.runtime(), x, LinearityParameters(GridSampling(UniformRange(0, 1)), samples=20)
     )
-    assert [layer.layer for layer in response.layers] == ["probabilities", "dense_1", "relu_1", "dense_2"]
+    assert [layer.layer for layer in response.layers] == ["softmax", "dense_1", "relu_1", "dense_2"]
     assert response.layers[0].output
     np.testing.assert_allclose(response.layers[0].linearity, expected.layers[0].linearity, rtol=1e-5)
     assert response.layers[1].zero_reason == linearity_pb2.ZERO_REASON_AFFINE
@@ -212,7 +222,7 @@ async def test_a_misspelt_layer_is_answered_with_the_nearest_names(shared_server
     refused = await refusal(server.explain.ExplainLinearity(linearity_request(layers=layers)))
 
     assert refused.reason == "UNKNOWN_LAYER"
-    assert "dense_1" in refused.metadata["nearest"].split(",")
+    assert "dense_1" in json.loads(refused.metadata["nearest"])
 
 
 async def test_a_selection_of_a_reference_set_is_not_built_yet_and_says_so(shared_server: Running) -> None:
@@ -302,6 +312,18 @@ async def test_bytes_that_are_no_request_are_refused_as_such(shared_server: Runn
     refused = await refusal(call(b"\xff\xff\xff"))
 
     assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+
+
+async def test_a_server_tells_its_methods_and_limits(start: Start) -> None:
+    server = await start("small", max_message_mebibytes=2, max_call_seconds=1.5, queue_limit=3)
+    stub = server_service_pb2_grpc.ServerServiceStub(server.channel)
+
+    info = await stub.GetServerInfo(server_service_pb2.GetServerInfoRequest())
+
+    assert list(info.methods) == [model_pb2.METHOD_LINEARITY]
+    assert (info.max_message_bytes, info.queue_limit) == (2 << 20, 3)
+    assert info.max_call_duration.ToMilliseconds() == 1500
+    assert info.version
 
 
 @pytest.mark.parametrize(

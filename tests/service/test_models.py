@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import onnx
 import pytest
-from conftest import CLASSES, FEATURES, Start, dense_network, linearity_request, put_model, refusal
+from serving import CLASSES, FEATURES, Start, dense_network, linearity_request, put_model, refusal
 from sidelight.v1 import model_pb2, model_service_pb2, tensor_pb2
 from sidelight_service.settings import ModelMode
 
@@ -46,7 +46,7 @@ async def test_a_model_is_described_by_its_inputs_outputs_layers_and_methods(sta
 
     model = (await server.models.GetModel(_get("small"))).model
 
-    assert (model.name, model.version.version, model.version.state) == ("small", 1, _AVAILABLE)
+    assert (model.name, model.version, model.status.state) == ("small", 1, _AVAILABLE)
     (x,) = model.inputs
     assert (x.name, x.data_type, list(x.shape)) == ("x", tensor_pb2.DATA_TYPE_FLOAT32, [-1, FEATURES])
     assert [(o.name, list(o.shape)) for o in model.outputs] == [("probabilities", [-1, CLASSES])]
@@ -68,7 +68,7 @@ async def test_an_operation_that_is_not_covered_is_named_and_the_rest_still_work
 ) -> None:
     model = dense_network([FEATURES, 8, CLASSES])
     relu = next(node for node in model.graph.node if node.op_type == "Relu")
-    relu.op_type = "Hardmax"
+    relu.op_type = "RandomNormalLike"
     put_model(repository, "odd", 1, model)
     server = await start("odd")
 
@@ -79,9 +79,13 @@ async def test_an_operation_that_is_not_covered_is_named_and_the_rest_still_work
     )
     explained = await server.explain.ExplainLinearity(linearity_request("odd"))
 
-    assert [(op.node, op.op, op.opset) for op in lrp.unsupported_ops] == [("relu_1", "Hardmax", 17)]
+    assert [(op.node, op.op, op.opset) for op in lrp.unsupported_ops] == [("relu_1", "RandomNormalLike", 17)]
     assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "OP_NOT_SUPPORTED")
-    assert (refused.metadata["node"], refused.metadata["op"], refused.metadata["opset"]) == ("relu_1", "Hardmax", "17")
+    assert (refused.metadata["node"], refused.metadata["op"], refused.metadata["opset"]) == (
+        "relu_1",
+        "RandomNormalLike",
+        "17",
+    )
     assert explained.instance_count == 4
 
 
@@ -100,7 +104,7 @@ async def test_by_default_the_latest_version_serves(
     put_model(repository, "small", 3, dense_network([FEATURES, 4, CLASSES]))
     server = await start("small")
 
-    assert (await server.models.GetModel(_get("small"))).model.version.version == 3
+    assert (await server.models.GetModel(_get("small"))).model.version == 3
     refused = await refusal(server.models.GetModel(_get("small", 1)))
 
     assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_NOT_LOADED")
@@ -174,7 +178,7 @@ async def test_a_half_copied_version_is_refused_until_it_is_whole(
     assert (await server.explain.ExplainLinearity(linearity_request())).provenance.version == 1
 
     await copying
-    assert (await server.models.LoadModel(_load("small"))).model.version.version == 2
+    assert (await server.models.LoadModel(_load("small"))).model.version == 2
 
 
 async def test_a_version_without_its_model_file_is_refused_as_incomplete(start: Start, repository: Path) -> None:
@@ -226,12 +230,12 @@ async def test_no_request_fails_while_a_version_is_replaced(start: Start, reposi
 
 async def test_new_contents_of_a_version_replace_the_old_ones_on_load(start: Start, repository: Path) -> None:
     server = await start("small")
-    before = (await server.models.GetModel(_get("small"))).model.version.digest
+    before = (await server.models.GetModel(_get("small"))).model.status.digest
     put_model(repository, "small", 1, dense_network([FEATURES, 5, CLASSES], seed=5))
 
     after = (await server.models.LoadModel(_load("small"))).model
 
-    assert after.version.digest != before
+    assert after.status.digest != before
     assert list(after.layers[0].shape) == [-1, 5]
 
 
@@ -239,8 +243,8 @@ async def test_equal_files_have_equal_digests(start: Start, repository: Path, sm
     put_model(repository, "twin", 7, small_model)
     server = await start("small", "twin")
 
-    one = (await server.models.GetModel(_get("small"))).model.version.digest
-    other = (await server.models.GetModel(_get("twin"))).model.version.digest
+    one = (await server.models.GetModel(_get("small"))).model.status.digest
+    other = (await server.models.GetModel(_get("twin"))).model.status.digest
 
     assert one == other
 
@@ -285,6 +289,18 @@ async def test_with_poll_mode_new_and_removed_versions_are_noticed(
             await asyncio.sleep(0.05)
     refused = await refusal(server.models.UnloadModel(_unload("small")))
     assert refused.reason == "NOT_ALLOWED"
+
+
+async def test_a_selector_with_a_digest_takes_no_other_content(start: Start) -> None:
+    server = await start("small")
+    request = linearity_request()
+    request.model.digest = (await server.models.GetModel(_get("small"))).model.status.digest
+    assert (await server.explain.ExplainLinearity(request)).instance_count == 4
+
+    request.model.digest = "sha256:" + "0" * 64
+    refused = await refusal(server.explain.ExplainLinearity(request))
+
+    assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_CHANGED")
 
 
 async def test_an_unknown_model_is_answered_with_the_known_ones(start: Start) -> None:

@@ -17,8 +17,8 @@ import grpc
 import grpc.aio
 import onnx
 import pytest
-from conftest import Start, linearity_request, put_model, refusal
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from serving import Start, linearity_request, put_model, refusal
 from sidelight.v1 import explain_service_pb2_grpc, model_pb2, model_service_pb2, model_service_pb2_grpc
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING

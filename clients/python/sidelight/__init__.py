@@ -35,6 +35,7 @@ from sidelight.models import (
     ModelDetail,
     ModelError,
     ModelVersion,
+    ServerInfo,
     TensorSpec,
     UnsupportedOp,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "ReferenceSelection",
     "ResourceExhausted",
     "ResultWarning",
+    "ServerInfo",
     "SidelightError",
     "TensorSpec",
     "Unavailable",

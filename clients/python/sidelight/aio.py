@@ -13,15 +13,21 @@ import grpc.aio
 from sidelight.arrays import Inputs
 from sidelight.channel import DEFAULT_MAX_MESSAGE_BYTES, Option, channel_options
 from sidelight.client import Progress
-from sidelight.decode import decode_model, decode_model_detail
+from sidelight.decode import decode_model, decode_model_detail, decode_server_info
 from sidelight.errors import from_rpc_error
 from sidelight.linearity import LinearityExplanation
 from sidelight.linearity_options import LinearityOptions, shows_linearity_options
 from sidelight.linearity_run import LinearityRun
-from sidelight.models import Model, ModelDetail
+from sidelight.models import Model, ModelDetail, ServerInfo
 from sidelight.pace import Deadline
 from sidelight.selection import ReferenceSelection, parse_model
-from sidelight.v1 import explain_service_pb2_grpc, model_service_pb2, model_service_pb2_grpc
+from sidelight.v1 import (
+    explain_service_pb2_grpc,
+    model_service_pb2,
+    model_service_pb2_grpc,
+    server_service_pb2,
+    server_service_pb2_grpc,
+)
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -57,6 +63,7 @@ class AsyncClient:
             self._channel = grpc.aio.insecure_channel(target, all_options)
         else:
             self._channel = grpc.aio.secure_channel(target, credentials, all_options)
+        self._server = server_service_pb2_grpc.ServerServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._explain = explain_service_pb2_grpc.ExplainServiceStub(self._channel)
 
@@ -71,6 +78,11 @@ class AsyncClient:
     async def close(self) -> None:
         """Closes the connection; calls under way are cancelled."""
         await self._channel.close()
+
+    async def server_info(self, *, timeout: float | None = None) -> ServerInfo:
+        """See `sidelight.Client.server_info`."""
+        request = server_service_pb2.GetServerInfoRequest()
+        return decode_server_info(await self._call(self._server.GetServerInfo, request, Deadline(timeout)))
 
     async def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
         """See `sidelight.Client.models`."""

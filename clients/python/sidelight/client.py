@@ -11,15 +11,21 @@ import grpc
 
 from sidelight.arrays import Inputs
 from sidelight.channel import DEFAULT_MAX_MESSAGE_BYTES, Option, channel_options
-from sidelight.decode import decode_model, decode_model_detail
+from sidelight.decode import decode_model, decode_model_detail, decode_server_info
 from sidelight.errors import from_rpc_error
 from sidelight.linearity import LinearityExplanation
 from sidelight.linearity_options import LinearityOptions, shows_linearity_options
 from sidelight.linearity_run import LinearityRun
-from sidelight.models import Model, ModelDetail
+from sidelight.models import Model, ModelDetail, ServerInfo
 from sidelight.pace import Deadline
 from sidelight.selection import ReferenceSelection, parse_model
-from sidelight.v1 import explain_service_pb2_grpc, model_service_pb2, model_service_pb2_grpc
+from sidelight.v1 import (
+    explain_service_pb2_grpc,
+    model_service_pb2,
+    model_service_pb2_grpc,
+    server_service_pb2,
+    server_service_pb2_grpc,
+)
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -69,6 +75,7 @@ class Client:
             self._channel = grpc.insecure_channel(target, all_options)
         else:
             self._channel = grpc.secure_channel(target, credentials, all_options)
+        self._server = server_service_pb2_grpc.ServerServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._explain = explain_service_pb2_grpc.ExplainServiceStub(self._channel)
 
@@ -83,6 +90,11 @@ class Client:
     def close(self) -> None:
         """Closes the connection; calls under way are cancelled."""
         self._channel.close()
+
+    def server_info(self, *, timeout: float | None = None) -> ServerInfo:
+        """Tells the server's version, methods and limits."""
+        request = server_service_pb2.GetServerInfoRequest()
+        return decode_server_info(self._call(self._server.GetServerInfo, request, Deadline(timeout)))
 
     def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
         """Lists every model of the repository, with the state of each version."""

@@ -8,7 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from sidelight import models
 from sidelight.provenance import Picture, Provenance, ResultWarning
-from sidelight.v1 import explanation_pb2, model_pb2, tensor_pb2
+from sidelight.v1 import explanation_pb2, model_pb2, server_service_pb2, tensor_pb2
 from sidelight.words import word
 
 
@@ -22,6 +22,17 @@ def runtime(value: int) -> str:
     return word(model_pb2.Runtime.DESCRIPTOR, value)
 
 
+def decode_server_info(message: server_service_pb2.GetServerInfoResponse) -> models.ServerInfo:
+    """The server's version, methods and limits."""
+    return models.ServerInfo(
+        version=message.version,
+        methods=tuple(word(model_pb2.Method.DESCRIPTOR, method) for method in message.methods),
+        max_message_bytes=message.max_message_bytes,
+        max_call_seconds=message.max_call_duration.ToNanoseconds() / 1e9,
+        queue_limit=message.queue_limit,
+    )
+
+
 def decode_model(message: model_pb2.Model) -> models.Model:
     """A model with all its versions."""
     return models.Model(message.name, tuple(_version(version) for version in message.versions))
@@ -32,7 +43,8 @@ def decode_model_detail(message: model_pb2.ModelDetail) -> models.ModelDetail:
     check = message.gradient_check
     return models.ModelDetail(
         name=message.name,
-        version=_version(message.version),
+        version=message.version,
+        status=_version(message.status),
         inputs=tuple(_spec(spec) for spec in message.inputs),
         outputs=tuple(_spec(spec) for spec in message.outputs),
         layers=tuple(_layer(layer) for layer in message.layers),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sidelight.arrays import Inputs, to_arrays, to_instances
 from sidelight.decode import decode_picture, decode_provenance, runtime
-from sidelight.errors import FailedPrecondition, InvalidArgument
+from sidelight.errors import InvalidArgument
 from sidelight.linearity import LayerLinearity, LinearityExplanation, LinearityParameters
 from sidelight.linearity_options import LinearityOptions, instances, linearity_request
 from sidelight.pace import Pace
@@ -100,7 +100,8 @@ class LinearityRun:
             self._place(request.parameters.draws)
         if self._responses:
             # The model that answered first answers to the end, whatever is loaded meanwhile.
-            request.model.version = self._responses[0].provenance.version
+            first = self._responses[0].provenance
+            request.model.version, request.model.digest = first.version, first.digest
         return request
 
     def accept(self, response: linearity_pb2.ExplainLinearityResponse, seconds: float) -> None:
@@ -109,17 +110,7 @@ class LinearityRun:
         Args:
             response: what came.
             seconds: how long it took.
-
-        Raises:
-            FailedPrecondition: the model's files were replaced since the first response.
         """
-        if self._responses:
-            before, now = self._responses[0].provenance, response.provenance
-            if before.digest != now.digest:
-                raise FailedPrecondition(
-                    f"model {now.model}:{now.version} was replaced during the call: its digest was {before.digest} "
-                    f"and is {now.digest}; call again"
-                )
         self._responses.append(response)
         if self._arrays:
             self._pace.took(self._sent, seconds)

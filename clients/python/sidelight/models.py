@@ -169,7 +169,8 @@ class ModelDetail:
 
     Attributes:
         name: the name of the model.
-        version: the version, with its state, digest and labels.
+        version: the number of the version.
+        status: its state, digest and labels.
         inputs: in the file's order.
         outputs: those that can be explained, in the file's order; the first is the default.
         layers: in the order of evaluation.
@@ -181,7 +182,8 @@ class ModelDetail:
     """
 
     name: str
-    version: ModelVersion
+    version: int
+    status: ModelVersion
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     layers: tuple[Layer, ...]
@@ -190,3 +192,22 @@ class ModelDetail:
     gradient_check: GradientCheck
     producer: str
     classifier: bool
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """A server's version, methods and limits.
+
+    Attributes:
+        version: such as ``0.1.0``.
+        methods: the methods that it has, such as ``linearity``.
+        max_message_bytes: the largest request and the largest response.
+        max_call_seconds: the longest that a call may run, also without a timeout.
+        queue_limit: how many requests of one method may wait.
+    """
+
+    version: str
+    methods: tuple[str, ...]
+    max_message_bytes: int
+    max_call_seconds: float
+    queue_limit: int

@@ -159,8 +159,9 @@ async function profile(
       throw new Error(`the model has ${model?.inputs.length ?? 0} inputs; linearity needs a model with one`);
     }
     const instances = makeInstances(input, options);
-    // The version that was described is the one to explain, even if a newer one comes up in between.
-    selector.choice = { case: "version", value: model?.version?.version ?? 0n };
+    // What was described is what to explain, even if something newer comes up in between.
+    selector.choice = { case: "version", value: model?.version ?? 0n };
+    selector.digest = model?.status?.digest ?? "";
 
     step = "explaining linearity";
     const request = create(ExplainLinearityRequestSchema, {

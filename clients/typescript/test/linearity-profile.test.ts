@@ -51,7 +51,8 @@ async function runAgainst(context: TestContext, fake: Fake, ...args: string[]): 
           getModel: ({ model }) => ({
             model: {
               name: model?.name ?? "",
-              version: { version: 7n },
+              version: 7n,
+              status: { version: 7n, digest: "sha256:00" },
               inputs: [{ name: "pixels", dataType: DataType.FLOAT32, shape: [-1n, 2n, 3n] }],
             },
           }),
@@ -135,7 +136,7 @@ test("the request asks for all layers on a unit grid at the described version", 
   };
   const uniform = { case: "uniform" as const, value: { minimum: 0, maximum: 1 } };
   const expected = create(ExplainLinearityRequestSchema, {
-    model: { name: "digits", choice: { case: "version", value: 7n } },
+    model: { name: "digits", choice: { case: "version", value: 7n }, digest: "sha256:00" },
     instances: { source: { case: "inline", value: { inputs: [{ name: "pixels", tensor }] } } },
     parameters: {
       sampling: { case: "grid", value: { featureRange: { source: uniform } } },

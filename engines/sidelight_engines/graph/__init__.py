@@ -1,0 +1,1 @@
+"""Model files as graphs: one description for both formats, and the frozen TensorFlow form."""

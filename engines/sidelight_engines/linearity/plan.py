@@ -84,7 +84,8 @@ def make_plan(graph: Graph, instances: Array, field: str, parameters: LinearityP
     affine_output = any(layer.name == maker and layer.affine for layer in graph.layers) and scale_of_output is as_is
     # Coefficients that do not sum to 1 do not keep an affine function's constant term.
     sums_to_one = abs(_affine_sum(parameters, coefficients) - 1) < 1e-12
-    targets = [Target(output.name, True, tensors, scale_of_output, affine_output and sums_to_one, "", True)]
+    # Called as its author called it where the file tells: outputs are often just numbered.
+    targets = [Target(maker or output.name, True, tensors, scale_of_output, affine_output and sums_to_one, "", True)]
     notices = []
     chosen, left_out = _chosen_layers(graph, output, maker, parameters)
     for layer, layer_field in chosen:

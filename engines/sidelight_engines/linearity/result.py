@@ -38,7 +38,7 @@ class LayerLinearity:
     """The linearity at one layer. Every array is float64 of shape (instances,).
 
     Attributes:
-        name: the name of the output or layer.
+        name: of the layer; for the output, of the layer that makes it, or else the output's own.
         is_output: whether this is the model's output.
         linearity: L, at least 0; below `noise_floor`, or for an affine layer as far as cancellation may take
             rounding, given as 0.

@@ -1,0 +1,1 @@
+"""What evaluates models: ONNX Runtime and TensorFlow behind one protocol."""

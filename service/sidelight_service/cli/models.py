@@ -82,7 +82,7 @@ def load(
 
     with failures_reported(), sidelight.connect(server) as client:
         detail = client.load(model, check_gradients=check_gradients, timeout=timeout)
-    note(f"{detail.name}:{detail.version.version} is {detail.version.state}, {detail.version.digest}")
+    note(f"{detail.name}:{detail.version} is {detail.status.state}, {detail.status.digest}")
 
 
 @group.command("unload")
@@ -127,7 +127,7 @@ def _print_detail(detail: ModelDetail) -> None:
     from rich.text import Text
 
     out = console()
-    version = detail.version
+    version = detail.status
     facts = {
         "model": f"{detail.name}:{version.version}",
         "state": version.state,

@@ -7,6 +7,7 @@ from sidelight_engines.model import Model, Support
 from sidelight_engines.runtime.gradient_check import CheckState, GradientCheck
 
 from sidelight_service.convert.models import layer_to_proto, op_problem_to_proto, runtime_to_proto, spec_to_proto
+from sidelight_service.methods.names import BUILT
 
 _CHECK_STATES = {
     CheckState.PENDING: model_pb2.GradientCheck.STATE_PENDING,
@@ -37,12 +38,13 @@ def model_to_detail(model: Model) -> model_pb2.ModelDetail:
 
 def _methods(model: Model) -> list[model_pb2.MethodSupport]:
     gradient = model.gradient_support()
+    forward = model.forward_support()
     return [
-        _support(model_pb2.METHOD_LINEARITY, linearity_support(model), built=True),
-        _support(model_pb2.METHOD_SIMILARITY, gradient, built=False),
-        _support(model_pb2.METHOD_LRP, gradient, built=False),
-        _support(model_pb2.METHOD_ACTIVATION_PATTERN, model.forward_support(), built=False),
-        _support(model_pb2.METHOD_INFLUENCE, model.forward_support(), built=False),
+        _support(model_pb2.METHOD_LINEARITY, linearity_support(model)),
+        _support(model_pb2.METHOD_SIMILARITY, gradient),
+        _support(model_pb2.METHOD_LRP, gradient),
+        _support(model_pb2.METHOD_ACTIVATION_PATTERN, forward),
+        _support(model_pb2.METHOD_INFLUENCE, forward),
     ]
 
 
@@ -55,7 +57,8 @@ def linearity_support(model: Model) -> Support:
     return Support(model.native_runtime, f"it needs exactly one floating-point input; the model has {listed}")
 
 
-def _support(method: model_pb2.Method.ValueType, support: Support, *, built: bool) -> model_pb2.MethodSupport:
+def _support(method: model_pb2.Method.ValueType, support: Support) -> model_pb2.MethodSupport:
+    built = method in BUILT.values()
     return model_pb2.MethodSupport(
         method=method,
         supported=built and support.supported,

@@ -115,6 +115,9 @@ def _feature_range(wire: linearity_pb2.FeatureRange, spec: TensorSpec) -> Featur
     if which is None:
         raise InvalidField(field, "is not set", "set `uniform`, `per_feature` or `data`: what is near depends on it")
     if which == "uniform":
+        for name in ("minimum", "maximum"):
+            if not wire.uniform.HasField(name):
+                raise InvalidField(f"{field}.uniform.{name}", "is not set", "give both ends of the range")
         return UniformRange(wire.uniform.minimum, wire.uniform.maximum)
     if which == "per_feature":
         bounds = wire.per_feature

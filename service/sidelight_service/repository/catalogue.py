@@ -20,7 +20,7 @@ from sidelight.v1 import model_pb2
 from sidelight_engines.errors import InvalidField, SidelightError
 from sidelight_engines.graph.graph import ModelFormat
 
-from sidelight_service.errors import ModelNotFound, ModelNotLoaded, NotAllowed, VersionNotFound
+from sidelight_service.errors import ModelChanged, ModelNotFound, ModelNotLoaded, NotAllowed, VersionNotFound
 from sidelight_service.repository.layout import (
     Snapshot,
     VersionFolder,
@@ -102,11 +102,14 @@ class Catalogue:
 
         Raises:
             InvalidField, ModelNotFound, VersionNotFound, ModelNotLoaded: there is nothing to hold.
+            ModelChanged: it is not the content that the selector asks for.
         """
         record = self._serving_record(selector)
         serving = record.serving
         if serving is None:
             raise self._not_loaded(record)
+        if selector.digest not in ("", serving.digest):
+            raise ModelChanged(record.folder.model, record.folder.version, serving.digest)
         serving.users += 1
         try:
             yield record, serving
@@ -162,7 +165,8 @@ class Catalogue:
             detail = model_pb2.ModelDetail()
             detail.CopyFrom(serving.detail)
             detail.name = record.folder.model
-            detail.version.CopyFrom(record.to_proto())
+            detail.version = record.folder.version
+            detail.status.CopyFrom(record.to_proto())
             return detail
 
     def lose(self, key: str, error: SidelightError | Failure) -> None:

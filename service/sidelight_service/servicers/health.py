@@ -16,6 +16,7 @@ _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 FRONT_SERVICES = (
+    "sidelight.v1.ServerService",
     "",
     "liveness",
     "sidelight.v1.ModelService",

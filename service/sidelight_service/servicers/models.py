@@ -63,4 +63,4 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
 
 
 def _note(detail: model_pb2.ModelDetail) -> None:
-    current_call.get().fields.update(model=detail.name, version=detail.version.version, digest=detail.version.digest)
+    current_call.get().fields.update(model=detail.name, version=detail.version, digest=detail.status.digest)

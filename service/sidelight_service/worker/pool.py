@@ -261,7 +261,12 @@ class WorkerPool:
         while True:
             await asyncio.sleep(_RESTART_SECONDS[min(failures, len(_RESTART_SECONDS) - 1)])
             started = time.monotonic()
-            link = await WorkerLink.start(self._options)
+            try:
+                link = await WorkerLink.start(self._options)
+            except OSError as error:
+                failures += 1
+                logger.error("worker can not be started", error=str(error))
+                continue
             slot.link = link
             try:
                 await self._equip(link)
@@ -286,11 +291,17 @@ class WorkerPool:
             self._on_change()
 
     async def _equip(self, link: WorkerLink) -> None:
-        """Loads into a new worker every model that is loaded; returns at once for the first worker."""
+        """Loads into a new worker every model that is loaded, also those that are being loaded meanwhile."""
         await link.call("ping")
-        for order in list(self._orders.values()):
+        loaded: set[str] = set()
+        while missing := [order for key, order in self._orders.items() if key not in loaded]:
+            order = missing[0]
+            loaded.add(order.key)
             try:
                 await link.call("load", **vars(order))
             except Failure as error:
-                self._orders.pop(order.key, None)
-                self._on_model_lost(order.key, error)
+                if self._orders.pop(order.key, None) is not None:
+                    self._on_model_lost(order.key, error)
+            else:
+                if order.key not in self._orders:  # dropped while it was being loaded
+                    await link.call("unload", key=order.key)

@@ -210,7 +210,8 @@ def digits_detail() -> model_pb2.ModelDetail:
     float32 = tensor_pb2.DATA_TYPE_FLOAT32
     return model_pb2.ModelDetail(
         name="digits",
-        version=version,
+        version=3,
+        status=version,
         inputs=[model_pb2.TensorSpec(name="input", data_type=float32, shape=[-1, 8, 8, 1])],
         outputs=[model_pb2.TensorSpec(name="softmax", data_type=float32, shape=[-1, 10])],
         layers=[

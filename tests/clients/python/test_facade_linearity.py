@@ -283,18 +283,13 @@ def test_what_can_not_be_split_below_the_limit_is_refused(fake: FakeServer, opti
         client.linearity("digits", x, **options)
 
 
-def test_all_parts_are_answered_by_the_version_that_answered_first(client: sidelight.Client, fake: FakeServer) -> None:
+def test_all_parts_are_answered_by_the_content_that_answered_first(client: sidelight.Client, fake: FakeServer) -> None:
     client.linearity("digits@stable", X, feature_range=RANGE, instances_per_call=5)
 
     assert [r.model.WhichOneof("choice") for r in fake.requests] == ["label", "version"]
     assert fake.requests[1].model.version == 3
-
-
-def test_a_model_replaced_between_parts_is_an_error(client: sidelight.Client, fake: FakeServer) -> None:
-    fake.digests = ["sha256:old", "sha256:new"]
-
-    with pytest.raises(sidelight.FailedPrecondition, match="sha256:old and is sha256:new"):
-        client.linearity("digits", X, feature_range=RANGE, instances_per_call=5)
+    assert fake.requests[0].model.digest == ""
+    assert fake.requests[1].model.digest == "sha256:" + "a" * 64
 
 
 def test_progress_goes_up_to_the_number_of_instances(client: sidelight.Client, fake: FakeServer) -> None:

@@ -61,10 +61,11 @@ async def test_both_clients_describe_a_model_alike(client: sidelight.Client, fak
         assert await asynchronous.models() == ()
         assert (await asynchronous.unload("digits")).name == "digits"
 
-    assert detail.version.labels == ("stable",)
-    assert detail.version.format == "onnx"
-    assert detail.version.available
-    assert detail.version.available_time == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert detail.version == 3
+    assert detail.status.labels == ("stable",)
+    assert detail.status.format == "onnx"
+    assert detail.status.available
+    assert detail.status.available_time == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     assert detail.inputs == (sidelight.TensorSpec("input", "float32", (-1, 8, 8, 1)),)
     assert [(layer.name, layer.shape, layer.is_output) for layer in detail.layers] == [
         ("conv_1", (-1, 16, 8, 8), False),

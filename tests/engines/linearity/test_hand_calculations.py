@@ -160,7 +160,7 @@ def test_an_inner_layer_is_measured_as_it_is_even_in_a_classifier() -> None:
     model = NumpyModel((1,), lambda x: np.exp(-(x**2)), {"inner": lambda x: 3 * x**2}, dtype="float64", head="Sigmoid")
     parameters = LinearityParameters(rows(1, -1), samples=2, layers=LayerSelection(("inner",)))
     result = measure_linearity(model.graph, model.runtime, np.array([[0.0]]), parameters)
-    assert [(layer.name, layer.is_output) for layer in result.layers] == [("prediction", True), ("inner", False)]
+    assert [(layer.name, layer.is_output) for layer in result.layers] == [("y", True), ("inner", False)]
     assert result.layers[1].linearity == pytest.approx([3])
 
 

@@ -280,7 +280,7 @@ def test_exact_log_probability_equals_the_logarithm_of_the_probability_without_a
 def test_layers_and_output_come_from_the_same_samples_in_one_forward_pass() -> None:
     model = network()
     result = measure_linearity(model.graph, model.runtime, uniform(3, 6), LinearityParameters(GRID, layers=ALL))
-    assert [layer.name for layer in result.layers] == ["prediction", "dense_1", "tanh", "dense_2"]
+    assert [layer.name for layer in result.layers] == ["y", "dense_1", "tanh", "dense_2"]
     assert model.runtime.fetched == [("y", "dense_1", "tanh", "dense_2")]
     assert model.runtime.batches == [63]
     assert result.forward_rows == 63

@@ -228,7 +228,7 @@ def test_what_is_not_finite_names_layer_and_instance(
     parameters = LinearityParameters(GRID, samples=6, aggregation=aggregation, layers=LayerSelection(("inner",)))
     with pytest.raises(NonFiniteOutput) as caught:
         measure_linearity(model.graph, model.runtime, x, parameters, chunking=Chunking(rows))
-    assert caught.value.layer == "prediction"
+    assert caught.value.layer == "y"
     assert caught.value.row == 4
 
 
@@ -254,14 +254,14 @@ def test_among_all_layers_those_without_a_row_per_instance_are_left_out_and_repo
     }
     model = NumpyModel((6,), lambda x: x, layers, shapes_known=False)
     result = measure(model=model, layers=LayerSelection(everything=True))
-    assert [layer.name for layer in result.layers] == ["prediction", "square"]
+    assert [layer.name for layer in result.layers] == ["y", "square"]
     assert [notice.code for notice in result.warnings] == ["LAYERS_LEFT_OUT"]
     assert "scalar, shape, merged" in result.warnings[0].message
 
 
 def test_repeated_names_count_once_and_the_output_is_not_repeated() -> None:
     result = measure(layers=LayerSelection(("dense_2", "y", "dense_1", "dense_2")))
-    assert [layer.name for layer in result.layers] == ["prediction", "dense_2", "dense_1"]
+    assert [layer.name for layer in result.layers] == ["y", "dense_2", "dense_1"]
 
 
 def test_the_result_tells_the_parameters_as_they_were_used() -> None:

@@ -131,8 +131,9 @@ func profile(ctx context.Context, connection grpc.ClientConnInterface, opts opti
 	if err != nil {
 		return err
 	}
-	// The version that was described is the one to explain, even if a newer one comes up in between.
-	selector.Choice = &sidelightv1.ModelSelector_Version{Version: found.GetModel().GetVersion().GetVersion()}
+	// What was described is what to explain, even if something newer comes up in between.
+	selector.Choice = &sidelightv1.ModelSelector_Version{Version: found.GetModel().GetVersion()}
+	selector.Digest = found.GetModel().GetStatus().GetDigest()
 
 	explained, err := sidelightv1.NewExplainServiceClient(connection).ExplainLinearity(ctx, linearityRequest(selector, instances, opts))
 	if err != nil {
@@ -172,7 +173,7 @@ func linearityRequest(
 		Parameters: &sidelightv1.LinearityParameters{
 			Sampling: &sidelightv1.LinearityParameters_Grid{Grid: &sidelightv1.GridSampling{
 				FeatureRange: &sidelightv1.FeatureRange{Source: &sidelightv1.FeatureRange_Uniform{
-					Uniform: &sidelightv1.UniformRange{Minimum: 0, Maximum: 1},
+					Uniform: &sidelightv1.UniformRange{Minimum: proto.Float64(0), Maximum: proto.Float64(1)},
 				}},
 			}},
 			Samples: proto.Int32(int32(opts.samples)),

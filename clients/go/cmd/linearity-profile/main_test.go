@@ -57,7 +57,8 @@ func (f *fakeServer) GetModel(
 ) (*sidelightv1.GetModelResponse, error) {
 	return &sidelightv1.GetModelResponse{Model: &sidelightv1.ModelDetail{
 		Name:    request.GetModel().GetName(),
-		Version: &sidelightv1.ModelVersion{Version: 7},
+		Version: 7,
+		Status:  &sidelightv1.ModelVersion{Version: 7, Digest: "sha256:00"},
 		Inputs: []*sidelightv1.TensorSpec{{
 			Name: "pixels", DataType: sidelightv1.DataType_DATA_TYPE_FLOAT32, Shape: []int64{-1, 2, 3},
 		}},
@@ -153,7 +154,9 @@ func TestRequestAsksForAllLayersOnAUnitGridAtTheDescribedVersion(t *testing.T) {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
 	expected := &sidelightv1.ExplainLinearityRequest{
-		Model: &sidelightv1.ModelSelector{Name: "digits", Choice: &sidelightv1.ModelSelector_Version{Version: 7}},
+		Model: &sidelightv1.ModelSelector{
+			Name: "digits", Choice: &sidelightv1.ModelSelector_Version{Version: 7}, Digest: "sha256:00",
+		},
 		Instances: &sidelightv1.Instances{Source: &sidelightv1.Instances_Inline{Inline: &sidelightv1.InlineInstances{
 			Inputs: []*sidelightv1.NamedTensor{{Name: "pixels", Tensor: &sidelightv1.Tensor{
 				DataType: sidelightv1.DataType_DATA_TYPE_FLOAT32,
@@ -164,7 +167,7 @@ func TestRequestAsksForAllLayersOnAUnitGridAtTheDescribedVersion(t *testing.T) {
 		Parameters: &sidelightv1.LinearityParameters{
 			Sampling: &sidelightv1.LinearityParameters_Grid{Grid: &sidelightv1.GridSampling{
 				FeatureRange: &sidelightv1.FeatureRange{Source: &sidelightv1.FeatureRange_Uniform{
-					Uniform: &sidelightv1.UniformRange{Minimum: 0, Maximum: 1},
+					Uniform: &sidelightv1.UniformRange{Minimum: proto.Float64(0), Maximum: proto.Float64(1)},
 				}},
 			}},
 			Samples: proto.Int32(50),

@@ -25,13 +25,18 @@ const (
 // "sidelight" and whose `reason` is one of these names without its prefix; its `metadata` holds
 // the particulars that are named here. INVALID_ARGUMENT statuses also carry google.rpc.BadRequest
 // with the path of each field, and statuses worth a retry carry google.rpc.RetryInfo.
+//
+// Field paths start at the request message and use the names of the protos, with positions from 0 in
+// brackets: "parameters.grid.epsilon", "instances.inline.inputs[0].tensor.raw". The name of a oneof
+// stands for a oneof that is not set: "parameters.sampling".
 type ErrorReason int32
 
 const (
 	ErrorReason_ERROR_REASON_UNSPECIFIED ErrorReason = 0
 	// INVALID_ARGUMENT: a field has a value that it may not have. Metadata: field.
 	ErrorReason_ERROR_REASON_INVALID_FIELD ErrorReason = 1
-	// INVALID_ARGUMENT: a layer that the model does not have. Metadata: field, layer, nearest.
+	// INVALID_ARGUMENT: a layer that the model does not have. Metadata: field, layer, nearest (up to
+	// three names as a JSON list).
 	ErrorReason_ERROR_REASON_UNKNOWN_LAYER ErrorReason = 2
 	// NOT_FOUND: no such model in the repository. Metadata: model.
 	ErrorReason_ERROR_REASON_MODEL_NOT_FOUND ErrorReason = 3
@@ -92,6 +97,9 @@ const (
 	ErrorReason_ERROR_REASON_STORAGE_FULL ErrorReason = 28
 	// FAILED_PRECONDITION: the server's settings do not allow this. Metadata: setting.
 	ErrorReason_ERROR_REASON_NOT_ALLOWED ErrorReason = 29
+	// FAILED_PRECONDITION: the version's files have another digest than the one asked for. Metadata:
+	// model, version, digest.
+	ErrorReason_ERROR_REASON_MODEL_CHANGED ErrorReason = 30
 )
 
 // Enum value maps for ErrorReason.
@@ -127,6 +135,7 @@ var (
 		27: "ERROR_REASON_JOB_STATE",
 		28: "ERROR_REASON_STORAGE_FULL",
 		29: "ERROR_REASON_NOT_ALLOWED",
+		30: "ERROR_REASON_MODEL_CHANGED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -159,6 +168,7 @@ var (
 		"ERROR_REASON_JOB_STATE":              27,
 		"ERROR_REASON_STORAGE_FULL":           28,
 		"ERROR_REASON_NOT_ALLOWED":            29,
+		"ERROR_REASON_MODEL_CHANGED":          30,
 	}
 )
 
@@ -193,7 +203,7 @@ var File_sidelight_v1_error_proto protoreflect.FileDescriptor
 
 const file_sidelight_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x18sidelight/v1/error.proto\x12\fsidelight.v1*\xf5\a\n" +
+	"\x18sidelight/v1/error.proto\x12\fsidelight.v1*\x95\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\x1e\n" +
@@ -225,7 +235,8 @@ const file_sidelight_v1_error_proto_rawDesc = "" +
 	"\x1aERROR_REASON_JOB_NOT_FOUND\x10\x1a\x12\x1a\n" +
 	"\x16ERROR_REASON_JOB_STATE\x10\x1b\x12\x1d\n" +
 	"\x19ERROR_REASON_STORAGE_FULL\x10\x1c\x12\x1c\n" +
-	"\x18ERROR_REASON_NOT_ALLOWED\x10\x1dBw\n" +
+	"\x18ERROR_REASON_NOT_ALLOWED\x10\x1d\x12\x1e\n" +
+	"\x1aERROR_REASON_MODEL_CHANGED\x10\x1eBw\n" +
 	"\x10dev.sidelight.v1B\n" +
 	"ErrorProtoP\x01ZFgithub.com/sidelight-dev/sidelight/clients/go/sidelight/v1;sidelightv1\xaa\x02\fSidelight.V1b\x06proto3"
 

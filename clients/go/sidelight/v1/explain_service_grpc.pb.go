@@ -31,7 +31,12 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // Explanations of the predictions of served models. Every call obeys the caller's deadline and
-// cancellation within one chunk of work; work that may outlast a deadline goes to JobService.
+// cancellation within one chunk of work; a call without a deadline ends at the server's own limit
+// (ServerService.GetServerInfo tells it). Work that may outlast a deadline goes to JobService.
+//
+// In all messages, a number for which 0 is no legal value takes its default when it is 0 or not set;
+// where 0 is legal and not the default, the field is `optional`, and its default is taken when it is
+// not set.
 type ExplainServiceClient interface {
 	// How linear is the model around each instance, at the output or at each layer?
 	ExplainLinearity(ctx context.Context, in *ExplainLinearityRequest, opts ...grpc.CallOption) (*ExplainLinearityResponse, error)
@@ -108,7 +113,12 @@ func (c *explainServiceClient) ExplainInfluence(ctx context.Context, in *Explain
 // for forward compatibility.
 //
 // Explanations of the predictions of served models. Every call obeys the caller's deadline and
-// cancellation within one chunk of work; work that may outlast a deadline goes to JobService.
+// cancellation within one chunk of work; a call without a deadline ends at the server's own limit
+// (ServerService.GetServerInfo tells it). Work that may outlast a deadline goes to JobService.
+//
+// In all messages, a number for which 0 is no legal value takes its default when it is 0 or not set;
+// where 0 is legal and not the default, the field is `optional`, and its default is taken when it is
+// not set.
 type ExplainServiceServer interface {
 	// How linear is the model around each instance, at the output or at each layer?
 	ExplainLinearity(context.Context, *ExplainLinearityRequest) (*ExplainLinearityResponse, error)

@@ -72,7 +72,8 @@ func (PictureFormat) EnumDescriptor() ([]byte, []int) {
 	return file_sidelight_v1_explanation_proto_rawDescGZIP(), []int{0}
 }
 
-// Which layers of a model to explain or tap, beside its output.
+// Which layers of a model to explain or tap, beside its output. Neither `all` nor `names` is the same as
+// no selection.
 type LayerSelection struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Every layer that GetModel lists.

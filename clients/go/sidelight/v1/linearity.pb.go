@@ -738,10 +738,10 @@ func (*FeatureRange_Data) isFeatureRange_Source() {}
 // One range for all features.
 type UniformRange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The least value. Finite.
-	Minimum float64 `protobuf:"fixed64,1,opt,name=minimum,proto3" json:"minimum,omitempty"`
-	// The greatest value. Finite, above `minimum`.
-	Maximum       float64 `protobuf:"fixed64,2,opt,name=maximum,proto3" json:"maximum,omitempty"`
+	// The least value. Required, finite.
+	Minimum *float64 `protobuf:"fixed64,1,opt,name=minimum,proto3,oneof" json:"minimum,omitempty"`
+	// The greatest value. Required, finite, above `minimum`.
+	Maximum       *float64 `protobuf:"fixed64,2,opt,name=maximum,proto3,oneof" json:"maximum,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -777,15 +777,15 @@ func (*UniformRange) Descriptor() ([]byte, []int) {
 }
 
 func (x *UniformRange) GetMinimum() float64 {
-	if x != nil {
-		return x.Minimum
+	if x != nil && x.Minimum != nil {
+		return *x.Minimum
 	}
 	return 0
 }
 
 func (x *UniformRange) GetMaximum() float64 {
-	if x != nil {
-		return x.Maximum
+	if x != nil && x.Maximum != nil {
+		return *x.Maximum
 	}
 	return 0
 }
@@ -981,8 +981,8 @@ func (x *RandomDraws) GetWordOffset() uint64 {
 // The linearity of a model around each instance.
 type ExplainLinearityResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The output first, then the layers in the order asked for (for `all`: in the order of evaluation,
-	// without the one that makes the output).
+	// The output first, then the layers in the order asked for (for `all`: in the order of evaluation).
+	// The layer that makes the output is the output: it is not listed twice, also when it is named.
 	Layers []*LayerLinearity `protobuf:"bytes,1,rep,name=layers,proto3" json:"layers,omitempty"`
 	// The number of instances.
 	InstanceCount int64 `protobuf:"varint,2,opt,name=instance_count,json=instanceCount,proto3" json:"instance_count,omitempty"`
@@ -1074,7 +1074,8 @@ func (x *ExplainLinearityResponse) GetEffectiveParameters() *LinearityParameters
 // The linearity at one layer. Every list has one number per instance.
 type LayerLinearity struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The name of the output or layer.
+	// The name of the layer, as GetModel lists it. For the output: of the layer that makes it (the
+	// output's own name is in `effective_parameters`), or the output's own if no layer does.
 	Layer string `protobuf:"bytes,1,opt,name=layer,proto3" json:"layer,omitempty"`
 	// Whether this is the model's output (and on the classifier scale, if it is one).
 	Output bool `protobuf:"varint,2,opt,name=output,proto3" json:"output,omitempty"`
@@ -1089,11 +1090,13 @@ type LayerLinearity struct {
 	ConfidenceLow []float64 `protobuf:"fixed64,6,rep,packed,name=confidence_low,json=confidenceLow,proto3" json:"confidence_low,omitempty"`
 	// See `confidence_low`.
 	ConfidenceHigh []float64 `protobuf:"fixed64,7,rep,packed,name=confidence_high,json=confidenceHigh,proto3" json:"confidence_high,omitempty"`
-	// The mean of `linearity` over instances.
+	// The mean of `linearity` over instances, zeros as given: a layer whose values all lie below the noise
+	// floor has a mean of 0 and says so in `zero_reason`.
 	Mean float64 `protobuf:"fixed64,8,opt,name=mean,proto3" json:"mean,omitempty"`
 	// The standard deviation of `linearity` over instances (n - 1); 0 for one instance.
 	StandardDeviation float64 `protobuf:"fixed64,9,opt,name=standard_deviation,json=standardDeviation,proto3" json:"standard_deviation,omitempty"`
-	// Why values are 0, where they are.
+	// Why values are 0, where they are. One reason holds for a layer: whether it is affine is a property
+	// of the graph.
 	ZeroReason ZeroReason `protobuf:"varint,10,opt,name=zero_reason,json=zeroReason,proto3,enum=sidelight.v1.ZeroReason" json:"zero_reason,omitempty"`
 	// How many of the values are 0 for that reason.
 	ZeroCount     int64 `protobuf:"varint,11,opt,name=zero_count,json=zeroCount,proto3" json:"zero_count,omitempty"`
@@ -1257,10 +1260,14 @@ const file_sidelight_v1_linearity_proto_rawDesc = "" +
 	"\vper_feature\x18\x02 \x01(\v2\x1d.sidelight.v1.PerFeatureRangeH\x00R\n" +
 	"perFeature\x12-\n" +
 	"\x04data\x18\x03 \x01(\v2\x17.sidelight.v1.InstancesH\x00R\x04dataB\b\n" +
-	"\x06source\"B\n" +
-	"\fUniformRange\x12\x18\n" +
-	"\aminimum\x18\x01 \x01(\x01R\aminimum\x12\x18\n" +
-	"\amaximum\x18\x02 \x01(\x01R\amaximum\"q\n" +
+	"\x06source\"d\n" +
+	"\fUniformRange\x12\x1d\n" +
+	"\aminimum\x18\x01 \x01(\x01H\x00R\aminimum\x88\x01\x01\x12\x1d\n" +
+	"\amaximum\x18\x02 \x01(\x01H\x01R\amaximum\x88\x01\x01B\n" +
+	"\n" +
+	"\b_minimumB\n" +
+	"\n" +
+	"\b_maximum\"q\n" +
 	"\x0fPerFeatureRange\x12.\n" +
 	"\aminimum\x18\x01 \x01(\v2\x14.sidelight.v1.TensorR\aminimum\x12.\n" +
 	"\amaximum\x18\x02 \x01(\v2\x14.sidelight.v1.TensorR\amaximum\":\n" +
@@ -1414,6 +1421,7 @@ func file_sidelight_v1_linearity_proto_init() {
 		(*FeatureRange_PerFeature)(nil),
 		(*FeatureRange_Data)(nil),
 	}
+	file_sidelight_v1_linearity_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

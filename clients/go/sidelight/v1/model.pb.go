@@ -323,7 +323,10 @@ type ModelSelector struct {
 	//
 	//	*ModelSelector_Version
 	//	*ModelSelector_Label
-	Choice        isModelSelector_Choice `protobuf_oneof:"choice"`
+	Choice isModelSelector_Choice `protobuf_oneof:"choice"`
+	// If given, the version must have this digest (see ModelVersion.digest): guards against files that
+	// were replaced under the same number. FAILED_PRECONDITION otherwise.
+	Digest        string `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -386,6 +389,13 @@ func (x *ModelSelector) GetLabel() string {
 		if x, ok := x.Choice.(*ModelSelector_Label); ok {
 			return x.Label
 		}
+	}
+	return ""
+}
+
+func (x *ModelSelector) GetDigest() string {
+	if x != nil {
+		return x.Digest
 	}
 	return ""
 }
@@ -629,13 +639,17 @@ func (x *Model) GetVersions() []*ModelVersion {
 }
 
 // One input or output of a model.
+//
+// The first axis is the batch. Where the file fixes its length, requests may carry any number of rows
+// all the same: the server cuts and fills. Other free axes take any length that the model can work with;
+// the file does not tell which.
 type TensorSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name by which requests and responses call it.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The element type.
 	DataType DataType `protobuf:"varint,2,opt,name=data_type,json=dataType,proto3,enum=sidelight.v1.DataType" json:"data_type,omitempty"`
-	// The length of each axis; -1 where it is free. The first axis is the batch.
+	// The length of each axis; -1 where it is free.
 	Shape         []int64 `protobuf:"varint,3,rep,packed,name=shape,proto3" json:"shape,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1082,8 +1096,8 @@ type ModelDetail struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the model.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The version, with its state, digest and labels.
-	Version *ModelVersion `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// The number of the version.
+	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	// The inputs, in the file's order.
 	Inputs []*TensorSpec `protobuf:"bytes,3,rep,name=inputs,proto3" json:"inputs,omitempty"`
 	// The outputs that can be explained, in the file's order. The first is the default.
@@ -1099,8 +1113,10 @@ type ModelDetail struct {
 	// What wrote the file, as the file says; empty if it does not.
 	Producer string `protobuf:"bytes,9,opt,name=producer,proto3" json:"producer,omitempty"`
 	// Whether the default output is a probability: the model ends in a softmax or a sigmoid. Decides
-	// what METHOD parameters with a model type of "unspecified" take it for.
-	Classifier    bool `protobuf:"varint,10,opt,name=classifier,proto3" json:"classifier,omitempty"`
+	// what parameters with a model type of "unspecified" take it for.
+	Classifier bool `protobuf:"varint,10,opt,name=classifier,proto3" json:"classifier,omitempty"`
+	// The version's state, digest and labels, as ListModels shows them.
+	Status        *ModelVersion `protobuf:"bytes,11,opt,name=status,proto3" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1142,11 +1158,11 @@ func (x *ModelDetail) GetName() string {
 	return ""
 }
 
-func (x *ModelDetail) GetVersion() *ModelVersion {
+func (x *ModelDetail) GetVersion() int64 {
 	if x != nil {
 		return x.Version
 	}
-	return nil
+	return 0
 }
 
 func (x *ModelDetail) GetInputs() []*TensorSpec {
@@ -1205,15 +1221,23 @@ func (x *ModelDetail) GetClassifier() bool {
 	return false
 }
 
+func (x *ModelDetail) GetStatus() *ModelVersion {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
 var File_sidelight_v1_model_proto protoreflect.FileDescriptor
 
 const file_sidelight_v1_model_proto_rawDesc = "" +
 	"\n" +
-	"\x18sidelight/v1/model.proto\x12\fsidelight.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sidelight/v1/tensor.proto\"a\n" +
+	"\x18sidelight/v1/model.proto\x12\fsidelight.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sidelight/v1/tensor.proto\"y\n" +
 	"\rModelSelector\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\aversion\x18\x02 \x01(\x03H\x00R\aversion\x12\x16\n" +
-	"\x05label\x18\x03 \x01(\tH\x00R\x05labelB\b\n" +
+	"\x05label\x18\x03 \x01(\tH\x00R\x05label\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\tR\x06digestB\b\n" +
 	"\x06choice\"\xd4\x02\n" +
 	"\fModelVersion\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x03R\aversion\x125\n" +
@@ -1276,10 +1300,10 @@ const file_sidelight_v1_model_proto_rawDesc = "" +
 	"\rSTATE_PENDING\x10\x01\x12\x10\n" +
 	"\fSTATE_PASSED\x10\x02\x12\x10\n" +
 	"\fSTATE_FAILED\x10\x03\x12\x14\n" +
-	"\x10STATE_NOT_NEEDED\x10\x04\"\xca\x03\n" +
+	"\x10STATE_NOT_NEEDED\x10\x04\"\xe2\x03\n" +
 	"\vModelDetail\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
-	"\aversion\x18\x02 \x01(\v2\x1a.sidelight.v1.ModelVersionR\aversion\x120\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x03R\aversion\x120\n" +
 	"\x06inputs\x18\x03 \x03(\v2\x18.sidelight.v1.TensorSpecR\x06inputs\x122\n" +
 	"\aoutputs\x18\x04 \x03(\v2\x18.sidelight.v1.TensorSpecR\aoutputs\x12+\n" +
 	"\x06layers\x18\x05 \x03(\v2\x13.sidelight.v1.LayerR\x06layers\x12'\n" +
@@ -1290,7 +1314,8 @@ const file_sidelight_v1_model_proto_rawDesc = "" +
 	"\n" +
 	"classifier\x18\n" +
 	" \x01(\bR\n" +
-	"classifier*`\n" +
+	"classifier\x122\n" +
+	"\x06status\x18\v \x01(\v2\x1a.sidelight.v1.ModelVersionR\x06status*`\n" +
 	"\vModelFormat\x12\x1c\n" +
 	"\x18MODEL_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11MODEL_FORMAT_ONNX\x10\x01\x12\x1c\n" +
@@ -1362,12 +1387,12 @@ var file_sidelight_v1_model_proto_depIdxs = []int32{
 	3,  // 8: sidelight.v1.MethodSupport.runtime:type_name -> sidelight.v1.Runtime
 	11, // 9: sidelight.v1.MethodSupport.unsupported_ops:type_name -> sidelight.v1.UnsupportedOp
 	4,  // 10: sidelight.v1.GradientCheck.state:type_name -> sidelight.v1.GradientCheck.State
-	6,  // 11: sidelight.v1.ModelDetail.version:type_name -> sidelight.v1.ModelVersion
-	9,  // 12: sidelight.v1.ModelDetail.inputs:type_name -> sidelight.v1.TensorSpec
-	9,  // 13: sidelight.v1.ModelDetail.outputs:type_name -> sidelight.v1.TensorSpec
-	10, // 14: sidelight.v1.ModelDetail.layers:type_name -> sidelight.v1.Layer
-	12, // 15: sidelight.v1.ModelDetail.methods:type_name -> sidelight.v1.MethodSupport
-	13, // 16: sidelight.v1.ModelDetail.gradient_check:type_name -> sidelight.v1.GradientCheck
+	9,  // 11: sidelight.v1.ModelDetail.inputs:type_name -> sidelight.v1.TensorSpec
+	9,  // 12: sidelight.v1.ModelDetail.outputs:type_name -> sidelight.v1.TensorSpec
+	10, // 13: sidelight.v1.ModelDetail.layers:type_name -> sidelight.v1.Layer
+	12, // 14: sidelight.v1.ModelDetail.methods:type_name -> sidelight.v1.MethodSupport
+	13, // 15: sidelight.v1.ModelDetail.gradient_check:type_name -> sidelight.v1.GradientCheck
+	6,  // 16: sidelight.v1.ModelDetail.status:type_name -> sidelight.v1.ModelVersion
 	17, // [17:17] is the sub-list for method output_type
 	17, // [17:17] is the sub-list for method input_type
 	17, // [17:17] is the sub-list for extension type_name

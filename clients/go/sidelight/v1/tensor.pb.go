@@ -114,6 +114,10 @@ func (DataType) EnumDescriptor() ([]byte, []int) {
 }
 
 // A dense array in row-major order (the last axis varies fastest).
+//
+// As a model input it need not have the input's own type: floating-point numbers of another width are
+// rounded to it, and integers are converted if they fit, so images may be sent as bytes. Floating-point
+// numbers for an integer input must be whole.
 type Tensor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The element type. See DATA_TYPE_UNSPECIFIED for when it may be left out.

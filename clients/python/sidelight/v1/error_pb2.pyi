@@ -26,7 +26,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 1
     """INVALID_ARGUMENT: a field has a value that it may not have. Metadata: field."""
     ERROR_REASON_UNKNOWN_LAYER: _ErrorReason.ValueType  # 2
-    """INVALID_ARGUMENT: a layer that the model does not have. Metadata: field, layer, nearest."""
+    """INVALID_ARGUMENT: a layer that the model does not have. Metadata: field, layer, nearest (up to
+    three names as a JSON list).
+    """
     ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 3
     """NOT_FOUND: no such model in the repository. Metadata: model."""
     ERROR_REASON_VERSION_NOT_FOUND: _ErrorReason.ValueType  # 4
@@ -91,19 +93,29 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: the data directory has no space. Metadata: needed_bytes, free_bytes."""
     ERROR_REASON_NOT_ALLOWED: _ErrorReason.ValueType  # 29
     """FAILED_PRECONDITION: the server's settings do not allow this. Metadata: setting."""
+    ERROR_REASON_MODEL_CHANGED: _ErrorReason.ValueType  # 30
+    """FAILED_PRECONDITION: the version's files have another digest than the one asked for. Metadata:
+    model, version, digest.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Every error status carries a google.rpc.ErrorInfo whose `domain` is
     "sidelight" and whose `reason` is one of these names without its prefix; its `metadata` holds
     the particulars that are named here. INVALID_ARGUMENT statuses also carry google.rpc.BadRequest
     with the path of each field, and statuses worth a retry carry google.rpc.RetryInfo.
+
+    Field paths start at the request message and use the names of the protos, with positions from 0 in
+    brackets: "parameters.grid.epsilon", "instances.inline.inputs[0].tensor.raw". The name of a oneof
+    stands for a oneof that is not set: "parameters.sampling".
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 1
 """INVALID_ARGUMENT: a field has a value that it may not have. Metadata: field."""
 ERROR_REASON_UNKNOWN_LAYER: ErrorReason.ValueType  # 2
-"""INVALID_ARGUMENT: a layer that the model does not have. Metadata: field, layer, nearest."""
+"""INVALID_ARGUMENT: a layer that the model does not have. Metadata: field, layer, nearest (up to
+three names as a JSON list).
+"""
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 3
 """NOT_FOUND: no such model in the repository. Metadata: model."""
 ERROR_REASON_VERSION_NOT_FOUND: ErrorReason.ValueType  # 4
@@ -168,4 +180,8 @@ ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 28
 """RESOURCE_EXHAUSTED: the data directory has no space. Metadata: needed_bytes, free_bytes."""
 ERROR_REASON_NOT_ALLOWED: ErrorReason.ValueType  # 29
 """FAILED_PRECONDITION: the server's settings do not allow this. Metadata: setting."""
+ERROR_REASON_MODEL_CHANGED: ErrorReason.ValueType  # 30
+"""FAILED_PRECONDITION: the version's files have another digest than the one asked for. Metadata:
+model, version, digest.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -31,7 +31,12 @@ if _version_not_supported:
 
 class ExplainServiceStub(object):
     """Explanations of the predictions of served models. Every call obeys the caller's deadline and
-    cancellation within one chunk of work; work that may outlast a deadline goes to JobService.
+    cancellation within one chunk of work; a call without a deadline ends at the server's own limit
+    (ServerService.GetServerInfo tells it). Work that may outlast a deadline goes to JobService.
+
+    In all messages, a number for which 0 is no legal value takes its default when it is 0 or not set;
+    where 0 is legal and not the default, the field is `optional`, and its default is taken when it is
+    not set.
     """
 
     def __init__(self, channel):
@@ -69,7 +74,12 @@ class ExplainServiceStub(object):
 
 class ExplainServiceServicer(object):
     """Explanations of the predictions of served models. Every call obeys the caller's deadline and
-    cancellation within one chunk of work; work that may outlast a deadline goes to JobService.
+    cancellation within one chunk of work; a call without a deadline ends at the server's own limit
+    (ServerService.GetServerInfo tells it). Work that may outlast a deadline goes to JobService.
+
+    In all messages, a number for which 0 is no legal value takes its default when it is 0 or not set;
+    where 0 is legal and not the default, the field is `optional`, and its default is taken when it is
+    not set.
     """
 
     def ExplainLinearity(self, request, context):
@@ -145,7 +155,12 @@ def add_ExplainServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ExplainService(object):
     """Explanations of the predictions of served models. Every call obeys the caller's deadline and
-    cancellation within one chunk of work; work that may outlast a deadline goes to JobService.
+    cancellation within one chunk of work; a call without a deadline ends at the server's own limit
+    (ServerService.GetServerInfo tells it). Work that may outlast a deadline goes to JobService.
+
+    In all messages, a number for which 0 is no legal value takes its default when it is 0 or not set;
+    where 0 is legal and not the default, the field is `optional`, and its default is taken when it is
+    not set.
     """
 
     @staticmethod

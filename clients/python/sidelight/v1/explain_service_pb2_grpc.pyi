@@ -32,7 +32,12 @@ GRPC_VERSION: str
 
 class ExplainServiceStub:
     """Explanations of the predictions of served models. Every call obeys the caller's deadline and
-    cancellation within one chunk of work; work that may outlast a deadline goes to JobService.
+    cancellation within one chunk of work; a call without a deadline ends at the server's own limit
+    (ServerService.GetServerInfo tells it). Work that may outlast a deadline goes to JobService.
+
+    In all messages, a number for which 0 is no legal value takes its default when it is 0 or not set;
+    where 0 is legal and not the default, the field is `optional`, and its default is taken when it is
+    not set.
     """
 
     @_typing.overload
@@ -53,7 +58,12 @@ class ExplainServiceStub:
 @_typing.type_check_only
 class ExplainServiceAsyncStub(ExplainServiceStub):
     """Explanations of the predictions of served models. Every call obeys the caller's deadline and
-    cancellation within one chunk of work; work that may outlast a deadline goes to JobService.
+    cancellation within one chunk of work; a call without a deadline ends at the server's own limit
+    (ServerService.GetServerInfo tells it). Work that may outlast a deadline goes to JobService.
+
+    In all messages, a number for which 0 is no legal value takes its default when it is 0 or not set;
+    where 0 is legal and not the default, the field is `optional`, and its default is taken when it is
+    not set.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -70,7 +80,12 @@ class ExplainServiceAsyncStub(ExplainServiceStub):
 
 class ExplainServiceServicer(metaclass=_abc_1.ABCMeta):
     """Explanations of the predictions of served models. Every call obeys the caller's deadline and
-    cancellation within one chunk of work; work that may outlast a deadline goes to JobService.
+    cancellation within one chunk of work; a call without a deadline ends at the server's own limit
+    (ServerService.GetServerInfo tells it). Work that may outlast a deadline goes to JobService.
+
+    In all messages, a number for which 0 is no legal value takes its default when it is 0 or not set;
+    where 0 is legal and not the default, the field is `optional`, and its default is taken when it is
+    not set.
     """
 
     @_abc_1.abstractmethod

@@ -41,7 +41,9 @@ Global___PictureFormat: _TypeAlias = PictureFormat  # noqa: Y015
 
 @_typing.final
 class LayerSelection(_message.Message):
-    """Which layers of a model to explain or tap, beside its output."""
+    """Which layers of a model to explain or tap, beside its output. Neither `all` nor `names` is the same as
+    no selection.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

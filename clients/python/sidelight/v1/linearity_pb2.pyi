@@ -405,20 +405,27 @@ class UniformRange(_message.Message):
     MINIMUM_FIELD_NUMBER: _builtins.int
     MAXIMUM_FIELD_NUMBER: _builtins.int
     minimum: _builtins.float
-    """The least value. Finite."""
+    """The least value. Required, finite."""
     maximum: _builtins.float
-    """The greatest value. Finite, above `minimum`."""
+    """The greatest value. Required, finite, above `minimum`."""
     def __init__(
         self,
         *,
-        minimum: _builtins.float = ...,
-        maximum: _builtins.float = ...,
+        minimum: _builtins.float | None = ...,
+        maximum: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__maximum: _TypeAlias = _typing.Literal["maximum"]  # noqa: Y015
+    _WhichOneofArgType__maximum: _TypeAlias = _typing.Literal["_maximum", b"_maximum"]  # noqa: Y015
+    _WhichOneofReturnType__minimum: _TypeAlias = _typing.Literal["minimum"]  # noqa: Y015
+    _WhichOneofArgType__minimum: _TypeAlias = _typing.Literal["_minimum", b"_minimum"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__maximum) -> _WhichOneofReturnType__maximum | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minimum) -> _WhichOneofReturnType__minimum | None: ...
 
 Global___UniformRange: _TypeAlias = UniformRange  # noqa: Y015
 
@@ -543,8 +550,8 @@ class ExplainLinearityResponse(_message.Message):
     """
     @_builtins.property
     def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerLinearity]:
-        """The output first, then the layers in the order asked for (for `all`: in the order of evaluation,
-        without the one that makes the output).
+        """The output first, then the layers in the order asked for (for `all`: in the order of evaluation).
+        The layer that makes the output is the output: it is not listed twice, also when it is named.
         """
 
     @_builtins.property
@@ -595,15 +602,21 @@ class LayerLinearity(_message.Message):
     ZERO_REASON_FIELD_NUMBER: _builtins.int
     ZERO_COUNT_FIELD_NUMBER: _builtins.int
     layer: _builtins.str
-    """The name of the output or layer."""
+    """The name of the layer, as GetModel lists it. For the output: of the layer that makes it (the
+    output's own name is in `effective_parameters`), or the output's own if no layer does.
+    """
     output: _builtins.bool
     """Whether this is the model's output (and on the classifier scale, if it is one)."""
     mean: _builtins.float
-    """The mean of `linearity` over instances."""
+    """The mean of `linearity` over instances, zeros as given: a layer whose values all lie below the noise
+    floor has a mean of 0 and says so in `zero_reason`.
+    """
     standard_deviation: _builtins.float
     """The standard deviation of `linearity` over instances (n - 1); 0 for one instance."""
     zero_reason: Global___ZeroReason.ValueType
-    """Why values are 0, where they are."""
+    """Why values are 0, where they are. One reason holds for a layer: whether it is affine is a property
+    of the graph.
+    """
     zero_count: _builtins.int
     """How many of the values are 0 for that reason."""
     @_builtins.property

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sidelight.v1 import tensor_pb2 as sidelight_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sidelight/v1/model.proto\x12\x0csidelight.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sidelight/v1/tensor.proto\"a\n\rModelSelector\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x07version\x18\x02 \x01(\x03H\x00R\x07version\x12\x16\n\x05label\x18\x03 \x01(\tH\x00R\x05labelB\x08\n\x06\x63hoice\"\xd4\x02\n\x0cModelVersion\x12\x18\n\x07version\x18\x01 \x01(\x03R\x07version\x12\x35\n\x05state\x18\x02 \x01(\x0e\x32\x1f.sidelight.v1.ModelVersionStateR\x05state\x12\x16\n\x06labels\x18\x03 \x03(\tR\x06labels\x12\x31\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x19.sidelight.v1.ModelFormatR\x06\x66ormat\x12\x16\n\x06\x64igest\x18\x05 \x01(\tR\x06\x64igest\x12\x1d\n\nsize_bytes\x18\x06 \x01(\x03R\tsizeBytes\x12\x41\n\x0e\x61vailable_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ravailableTime\x12.\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x18.sidelight.v1.ModelErrorR\x05\x65rror\">\n\nModelError\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\"S\n\x05Model\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x36\n\x08versions\x18\x02 \x03(\x0b\x32\x1a.sidelight.v1.ModelVersionR\x08versions\"k\n\nTensorSpec\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x33\n\tdata_type\x18\x02 \x01(\x0e\x32\x16.sidelight.v1.DataTypeR\x08\x64\x61taType\x12\x14\n\x05shape\x18\x03 \x03(\x03R\x05shape\"\xc4\x02\n\x05Layer\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n\x02op\x18\x02 \x01(\tR\x02op\x12\x33\n\tdata_type\x18\x03 \x01(\x0e\x32\x16.sidelight.v1.DataTypeR\x08\x64\x61taType\x12\x14\n\x05shape\x18\x04 \x03(\x03R\x05shape\x12\x1f\n\x0bshape_known\x18\x05 \x01(\x08R\nshapeKnown\x12\'\n\x0fparameter_count\x18\x06 \x01(\x03R\x0eparameterCount\x12\x16\n\x06\x61\x66\x66ine\x18\x07 \x01(\x08R\x06\x61\x66\x66ine\x12\x16\n\x06tensor\x18\x08 \x01(\tR\x06tensor\x12\x16\n\x06output\x18\t \x01(\x08R\x06output\x12(\n\rlrp_supported\x18\n \x01(\x08H\x00R\x0clrpSupported\x88\x01\x01\x42\x10\n\x0e_lrp_supported\"y\n\rUnsupportedOp\x12\x12\n\x04node\x18\x01 \x01(\tR\x04node\x12\x0e\n\x02op\x18\x02 \x01(\tR\x02op\x12\x16\n\x06\x64omain\x18\x03 \x01(\tR\x06\x64omain\x12\x14\n\x05opset\x18\x04 \x01(\x03R\x05opset\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\"\xea\x01\n\rMethodSupport\x12,\n\x06method\x18\x01 \x01(\x0e\x32\x14.sidelight.v1.MethodR\x06method\x12\x1c\n\tsupported\x18\x02 \x01(\x08R\tsupported\x12/\n\x07runtime\x18\x03 \x01(\x0e\x32\x15.sidelight.v1.RuntimeR\x07runtime\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x44\n\x0funsupported_ops\x18\x05 \x03(\x0b\x32\x1b.sidelight.v1.UnsupportedOpR\x0eunsupportedOps\"\xe8\x02\n\rGradientCheck\x12\x37\n\x05state\x18\x01 \x01(\x0e\x32!.sidelight.v1.GradientCheck.StateR\x05state\x12,\n\x12max_absolute_error\x18\x02 \x01(\x01R\x10maxAbsoluteError\x12,\n\x12max_relative_error\x18\x03 \x01(\x01R\x10maxRelativeError\x12\x1c\n\ttolerance\x18\x04 \x01(\x01R\ttolerance\x12\x1d\n\nprobe_rows\x18\x05 \x01(\x05R\tprobeRows\x12\x18\n\x07message\x18\x06 \x01(\tR\x07message\"k\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x10\n\x0cSTATE_PASSED\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\x12\x14\n\x10STATE_NOT_NEEDED\x10\x04\"\xca\x03\n\x0bModelDetail\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x34\n\x07version\x18\x02 \x01(\x0b\x32\x1a.sidelight.v1.ModelVersionR\x07version\x12\x30\n\x06inputs\x18\x03 \x03(\x0b\x32\x18.sidelight.v1.TensorSpecR\x06inputs\x12\x32\n\x07outputs\x18\x04 \x03(\x0b\x32\x18.sidelight.v1.TensorSpecR\x07outputs\x12+\n\x06layers\x18\x05 \x03(\x0b\x32\x13.sidelight.v1.LayerR\x06layers\x12\'\n\x0fparameter_count\x18\x06 \x01(\x03R\x0eparameterCount\x12\x35\n\x07methods\x18\x07 \x03(\x0b\x32\x1b.sidelight.v1.MethodSupportR\x07methods\x12\x42\n\x0egradient_check\x18\x08 \x01(\x0b\x32\x1b.sidelight.v1.GradientCheckR\rgradientCheck\x12\x1a\n\x08producer\x18\t \x01(\tR\x08producer\x12\x1e\n\nclassifier\x18\n \x01(\x08R\nclassifier*`\n\x0bModelFormat\x12\x1c\n\x18MODEL_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_FORMAT_ONNX\x10\x01\x12\x1c\n\x18MODEL_FORMAT_SAVED_MODEL\x10\x02*\xe0\x01\n\x11ModelVersionState\x12#\n\x1fMODEL_VERSION_STATE_UNSPECIFIED\x10\x00\x12 \n\x1cMODEL_VERSION_STATE_UNLOADED\x10\x01\x12\x1f\n\x1bMODEL_VERSION_STATE_LOADING\x10\x02\x12!\n\x1dMODEL_VERSION_STATE_AVAILABLE\x10\x03\x12 \n\x1cMODEL_VERSION_STATE_DRAINING\x10\x04\x12\x1e\n\x1aMODEL_VERSION_STATE_FAILED\x10\x05*\x92\x01\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x14\n\x10METHOD_LINEARITY\x10\x01\x12\x15\n\x11METHOD_SIMILARITY\x10\x02\x12\x0e\n\nMETHOD_LRP\x10\x03\x12\x1d\n\x19METHOD_ACTIVATION_PATTERN\x10\x04\x12\x14\n\x10METHOD_INFLUENCE\x10\x05*T\n\x07Runtime\x12\x17\n\x13RUNTIME_UNSPECIFIED\x10\x00\x12\x18\n\x14RUNTIME_ONNX_RUNTIME\x10\x01\x12\x16\n\x12RUNTIME_TENSORFLOW\x10\x02\x42w\n\x10\x64\x65v.sidelight.v1B\nModelProtoP\x01ZFgithub.com/sidelight-dev/sidelight/clients/go/sidelight/v1;sidelightv1\xaa\x02\x0cSidelight.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sidelight/v1/model.proto\x12\x0csidelight.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sidelight/v1/tensor.proto\"y\n\rModelSelector\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x07version\x18\x02 \x01(\x03H\x00R\x07version\x12\x16\n\x05label\x18\x03 \x01(\tH\x00R\x05label\x12\x16\n\x06\x64igest\x18\x04 \x01(\tR\x06\x64igestB\x08\n\x06\x63hoice\"\xd4\x02\n\x0cModelVersion\x12\x18\n\x07version\x18\x01 \x01(\x03R\x07version\x12\x35\n\x05state\x18\x02 \x01(\x0e\x32\x1f.sidelight.v1.ModelVersionStateR\x05state\x12\x16\n\x06labels\x18\x03 \x03(\tR\x06labels\x12\x31\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x19.sidelight.v1.ModelFormatR\x06\x66ormat\x12\x16\n\x06\x64igest\x18\x05 \x01(\tR\x06\x64igest\x12\x1d\n\nsize_bytes\x18\x06 \x01(\x03R\tsizeBytes\x12\x41\n\x0e\x61vailable_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ravailableTime\x12.\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x18.sidelight.v1.ModelErrorR\x05\x65rror\">\n\nModelError\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\"S\n\x05Model\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x36\n\x08versions\x18\x02 \x03(\x0b\x32\x1a.sidelight.v1.ModelVersionR\x08versions\"k\n\nTensorSpec\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x33\n\tdata_type\x18\x02 \x01(\x0e\x32\x16.sidelight.v1.DataTypeR\x08\x64\x61taType\x12\x14\n\x05shape\x18\x03 \x03(\x03R\x05shape\"\xc4\x02\n\x05Layer\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n\x02op\x18\x02 \x01(\tR\x02op\x12\x33\n\tdata_type\x18\x03 \x01(\x0e\x32\x16.sidelight.v1.DataTypeR\x08\x64\x61taType\x12\x14\n\x05shape\x18\x04 \x03(\x03R\x05shape\x12\x1f\n\x0bshape_known\x18\x05 \x01(\x08R\nshapeKnown\x12\'\n\x0fparameter_count\x18\x06 \x01(\x03R\x0eparameterCount\x12\x16\n\x06\x61\x66\x66ine\x18\x07 \x01(\x08R\x06\x61\x66\x66ine\x12\x16\n\x06tensor\x18\x08 \x01(\tR\x06tensor\x12\x16\n\x06output\x18\t \x01(\x08R\x06output\x12(\n\rlrp_supported\x18\n \x01(\x08H\x00R\x0clrpSupported\x88\x01\x01\x42\x10\n\x0e_lrp_supported\"y\n\rUnsupportedOp\x12\x12\n\x04node\x18\x01 \x01(\tR\x04node\x12\x0e\n\x02op\x18\x02 \x01(\tR\x02op\x12\x16\n\x06\x64omain\x18\x03 \x01(\tR\x06\x64omain\x12\x14\n\x05opset\x18\x04 \x01(\x03R\x05opset\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\"\xea\x01\n\rMethodSupport\x12,\n\x06method\x18\x01 \x01(\x0e\x32\x14.sidelight.v1.MethodR\x06method\x12\x1c\n\tsupported\x18\x02 \x01(\x08R\tsupported\x12/\n\x07runtime\x18\x03 \x01(\x0e\x32\x15.sidelight.v1.RuntimeR\x07runtime\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x44\n\x0funsupported_ops\x18\x05 \x03(\x0b\x32\x1b.sidelight.v1.UnsupportedOpR\x0eunsupportedOps\"\xe8\x02\n\rGradientCheck\x12\x37\n\x05state\x18\x01 \x01(\x0e\x32!.sidelight.v1.GradientCheck.StateR\x05state\x12,\n\x12max_absolute_error\x18\x02 \x01(\x01R\x10maxAbsoluteError\x12,\n\x12max_relative_error\x18\x03 \x01(\x01R\x10maxRelativeError\x12\x1c\n\ttolerance\x18\x04 \x01(\x01R\ttolerance\x12\x1d\n\nprobe_rows\x18\x05 \x01(\x05R\tprobeRows\x12\x18\n\x07message\x18\x06 \x01(\tR\x07message\"k\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x10\n\x0cSTATE_PASSED\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\x12\x14\n\x10STATE_NOT_NEEDED\x10\x04\"\xe2\x03\n\x0bModelDetail\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\x03R\x07version\x12\x30\n\x06inputs\x18\x03 \x03(\x0b\x32\x18.sidelight.v1.TensorSpecR\x06inputs\x12\x32\n\x07outputs\x18\x04 \x03(\x0b\x32\x18.sidelight.v1.TensorSpecR\x07outputs\x12+\n\x06layers\x18\x05 \x03(\x0b\x32\x13.sidelight.v1.LayerR\x06layers\x12\'\n\x0fparameter_count\x18\x06 \x01(\x03R\x0eparameterCount\x12\x35\n\x07methods\x18\x07 \x03(\x0b\x32\x1b.sidelight.v1.MethodSupportR\x07methods\x12\x42\n\x0egradient_check\x18\x08 \x01(\x0b\x32\x1b.sidelight.v1.GradientCheckR\rgradientCheck\x12\x1a\n\x08producer\x18\t \x01(\tR\x08producer\x12\x1e\n\nclassifier\x18\n \x01(\x08R\nclassifier\x12\x32\n\x06status\x18\x0b \x01(\x0b\x32\x1a.sidelight.v1.ModelVersionR\x06status*`\n\x0bModelFormat\x12\x1c\n\x18MODEL_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_FORMAT_ONNX\x10\x01\x12\x1c\n\x18MODEL_FORMAT_SAVED_MODEL\x10\x02*\xe0\x01\n\x11ModelVersionState\x12#\n\x1fMODEL_VERSION_STATE_UNSPECIFIED\x10\x00\x12 \n\x1cMODEL_VERSION_STATE_UNLOADED\x10\x01\x12\x1f\n\x1bMODEL_VERSION_STATE_LOADING\x10\x02\x12!\n\x1dMODEL_VERSION_STATE_AVAILABLE\x10\x03\x12 \n\x1cMODEL_VERSION_STATE_DRAINING\x10\x04\x12\x1e\n\x1aMODEL_VERSION_STATE_FAILED\x10\x05*\x92\x01\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x14\n\x10METHOD_LINEARITY\x10\x01\x12\x15\n\x11METHOD_SIMILARITY\x10\x02\x12\x0e\n\nMETHOD_LRP\x10\x03\x12\x1d\n\x19METHOD_ACTIVATION_PATTERN\x10\x04\x12\x14\n\x10METHOD_INFLUENCE\x10\x05*T\n\x07Runtime\x12\x17\n\x13RUNTIME_UNSPECIFIED\x10\x00\x12\x18\n\x14RUNTIME_ONNX_RUNTIME\x10\x01\x12\x16\n\x12RUNTIME_TENSORFLOW\x10\x02\x42w\n\x10\x64\x65v.sidelight.v1B\nModelProtoP\x01ZFgithub.com/sidelight-dev/sidelight/clients/go/sidelight/v1;sidelightv1\xaa\x02\x0cSidelight.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,34 +34,34 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sidelight.v1.model_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.sidelight.v1B\nModelProtoP\001ZFgithub.com/sidelight-dev/sidelight/clients/go/sidelight/v1;sidelightv1\252\002\014Sidelight.V1'
-  _globals['_MODELFORMAT']._serialized_start=2313
-  _globals['_MODELFORMAT']._serialized_end=2409
-  _globals['_MODELVERSIONSTATE']._serialized_start=2412
-  _globals['_MODELVERSIONSTATE']._serialized_end=2636
-  _globals['_METHOD']._serialized_start=2639
-  _globals['_METHOD']._serialized_end=2785
-  _globals['_RUNTIME']._serialized_start=2787
-  _globals['_RUNTIME']._serialized_end=2871
+  _globals['_MODELFORMAT']._serialized_start=2361
+  _globals['_MODELFORMAT']._serialized_end=2457
+  _globals['_MODELVERSIONSTATE']._serialized_start=2460
+  _globals['_MODELVERSIONSTATE']._serialized_end=2684
+  _globals['_METHOD']._serialized_start=2687
+  _globals['_METHOD']._serialized_end=2833
+  _globals['_RUNTIME']._serialized_start=2835
+  _globals['_RUNTIME']._serialized_end=2919
   _globals['_MODELSELECTOR']._serialized_start=102
-  _globals['_MODELSELECTOR']._serialized_end=199
-  _globals['_MODELVERSION']._serialized_start=202
-  _globals['_MODELVERSION']._serialized_end=542
-  _globals['_MODELERROR']._serialized_start=544
-  _globals['_MODELERROR']._serialized_end=606
-  _globals['_MODEL']._serialized_start=608
-  _globals['_MODEL']._serialized_end=691
-  _globals['_TENSORSPEC']._serialized_start=693
-  _globals['_TENSORSPEC']._serialized_end=800
-  _globals['_LAYER']._serialized_start=803
-  _globals['_LAYER']._serialized_end=1127
-  _globals['_UNSUPPORTEDOP']._serialized_start=1129
-  _globals['_UNSUPPORTEDOP']._serialized_end=1250
-  _globals['_METHODSUPPORT']._serialized_start=1253
-  _globals['_METHODSUPPORT']._serialized_end=1487
-  _globals['_GRADIENTCHECK']._serialized_start=1490
-  _globals['_GRADIENTCHECK']._serialized_end=1850
-  _globals['_GRADIENTCHECK_STATE']._serialized_start=1743
-  _globals['_GRADIENTCHECK_STATE']._serialized_end=1850
-  _globals['_MODELDETAIL']._serialized_start=1853
-  _globals['_MODELDETAIL']._serialized_end=2311
+  _globals['_MODELSELECTOR']._serialized_end=223
+  _globals['_MODELVERSION']._serialized_start=226
+  _globals['_MODELVERSION']._serialized_end=566
+  _globals['_MODELERROR']._serialized_start=568
+  _globals['_MODELERROR']._serialized_end=630
+  _globals['_MODEL']._serialized_start=632
+  _globals['_MODEL']._serialized_end=715
+  _globals['_TENSORSPEC']._serialized_start=717
+  _globals['_TENSORSPEC']._serialized_end=824
+  _globals['_LAYER']._serialized_start=827
+  _globals['_LAYER']._serialized_end=1151
+  _globals['_UNSUPPORTEDOP']._serialized_start=1153
+  _globals['_UNSUPPORTEDOP']._serialized_end=1274
+  _globals['_METHODSUPPORT']._serialized_start=1277
+  _globals['_METHODSUPPORT']._serialized_end=1511
+  _globals['_GRADIENTCHECK']._serialized_start=1514
+  _globals['_GRADIENTCHECK']._serialized_end=1874
+  _globals['_GRADIENTCHECK_STATE']._serialized_start=1767
+  _globals['_GRADIENTCHECK_STATE']._serialized_end=1874
+  _globals['_MODELDETAIL']._serialized_start=1877
+  _globals['_MODELDETAIL']._serialized_end=2359
 # @@protoc_insertion_point(module_scope)

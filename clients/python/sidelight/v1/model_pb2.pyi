@@ -138,22 +138,28 @@ class ModelSelector(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name of the model: its folder in the repository. Required."""
     version: _builtins.int
     """A version number, at least 1."""
     label: _builtins.str
     """A label that the server's settings give to a version, such as "stable" or "canary"."""
+    digest: _builtins.str
+    """If given, the version must have this digest (see ModelVersion.digest): guards against files that
+    were replaced under the same number. FAILED_PRECONDITION otherwise.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         version: _builtins.int = ...,
         label: _builtins.str = ...,
+        digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "label", b"label", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "label", b"label", "name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "digest", b"digest", "label", b"label", "name", b"name", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_choice: _TypeAlias = _typing.Literal["version", "label"]  # noqa: Y015
     _WhichOneofArgType_choice: _TypeAlias = _typing.Literal["choice", b"choice"]  # noqa: Y015
@@ -275,7 +281,12 @@ Global___Model: _TypeAlias = Model  # noqa: Y015
 
 @_typing.final
 class TensorSpec(_message.Message):
-    """One input or output of a model."""
+    """One input or output of a model.
+
+    The first axis is the batch. Where the file fixes its length, requests may carry any number of rows
+    all the same: the server cuts and fills. Other free axes take any length that the model can work with;
+    the file does not tell which.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -288,7 +299,7 @@ class TensorSpec(_message.Message):
     """The element type."""
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The length of each axis; -1 where it is free. The first axis is the batch."""
+        """The length of each axis; -1 where it is free."""
 
     def __init__(
         self,
@@ -541,20 +552,19 @@ class ModelDetail(_message.Message):
     GRADIENT_CHECK_FIELD_NUMBER: _builtins.int
     PRODUCER_FIELD_NUMBER: _builtins.int
     CLASSIFIER_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name of the model."""
+    version: _builtins.int
+    """The number of the version."""
     parameter_count: _builtins.int
     """The number of learned numbers in the whole model."""
     producer: _builtins.str
     """What wrote the file, as the file says; empty if it does not."""
     classifier: _builtins.bool
     """Whether the default output is a probability: the model ends in a softmax or a sigmoid. Decides
-    what METHOD parameters with a model type of "unspecified" take it for.
+    what parameters with a model type of "unspecified" take it for.
     """
-    @_builtins.property
-    def version(self) -> Global___ModelVersion:
-        """The version, with its state, digest and labels."""
-
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]:
         """The inputs, in the file's order."""
@@ -575,11 +585,15 @@ class ModelDetail(_message.Message):
     def gradient_check(self) -> Global___GradientCheck:
         """How far the TensorFlow form agrees with ONNX Runtime."""
 
+    @_builtins.property
+    def status(self) -> Global___ModelVersion:
+        """The version's state, digest and labels, as ListModels shows them."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
-        version: Global___ModelVersion | None = ...,
+        version: _builtins.int = ...,
         inputs: _abc.Iterable[Global___TensorSpec] | None = ...,
         outputs: _abc.Iterable[Global___TensorSpec] | None = ...,
         layers: _abc.Iterable[Global___Layer] | None = ...,
@@ -588,10 +602,11 @@ class ModelDetail(_message.Message):
         gradient_check: Global___GradientCheck | None = ...,
         producer: _builtins.str = ...,
         classifier: _builtins.bool = ...,
+        status: Global___ModelVersion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["gradient_check", b"gradient_check", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gradient_check", b"gradient_check", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classifier", b"classifier", "gradient_check", b"gradient_check", "inputs", b"inputs", "layers", b"layers", "methods", b"methods", "name", b"name", "outputs", b"outputs", "parameter_count", b"parameter_count", "producer", b"producer", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classifier", b"classifier", "gradient_check", b"gradient_check", "inputs", b"inputs", "layers", b"layers", "methods", b"methods", "name", b"name", "outputs", b"outputs", "parameter_count", b"parameter_count", "producer", b"producer", "status", b"status", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -77,7 +77,12 @@ Global___DataType: _TypeAlias = DataType  # noqa: Y015
 
 @_typing.final
 class Tensor(_message.Message):
-    """A dense array in row-major order (the last axis varies fastest)."""
+    """A dense array in row-major order (the last axis varies fastest).
+
+    As a model input it need not have the input's own type: floating-point numbers of another width are
+    rounded to it, and integers are converted if they fit, so images may be sent as bytes. Floating-point
+    numbers for an integer input must be whole.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

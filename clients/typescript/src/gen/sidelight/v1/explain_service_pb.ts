@@ -23,7 +23,12 @@ export const file_sidelight_v1_explain_service: GenFile = /*@__PURE__*/
 
 /**
  * Explanations of the predictions of served models. Every call obeys the caller's deadline and
- * cancellation within one chunk of work; work that may outlast a deadline goes to JobService.
+ * cancellation within one chunk of work; a call without a deadline ends at the server's own limit
+ * (ServerService.GetServerInfo tells it). Work that may outlast a deadline goes to JobService.
+ *
+ * In all messages, a number for which 0 is no legal value takes its default when it is 0 or not set;
+ * where 0 is legal and not the default, the field is `optional`, and its default is taken when it is
+ * not set.
  *
  * @generated from service sidelight.v1.ExplainService
  */

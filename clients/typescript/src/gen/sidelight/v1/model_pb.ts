@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sidelight/v1/model.proto.
  */
 export const file_sidelight_v1_model: GenFile = /*@__PURE__*/
-  fileDesc("ChhzaWRlbGlnaHQvdjEvbW9kZWwucHJvdG8SDHNpZGVsaWdodC52MSJLCg1Nb2RlbFNlbGVjdG9yEgwKBG5hbWUYASABKAkSEQoHdmVyc2lvbhgCIAEoA0gAEg8KBWxhYmVsGAMgASgJSABCCAoGY2hvaWNlIosCCgxNb2RlbFZlcnNpb24SDwoHdmVyc2lvbhgBIAEoAxIuCgVzdGF0ZRgCIAEoDjIfLnNpZGVsaWdodC52MS5Nb2RlbFZlcnNpb25TdGF0ZRIOCgZsYWJlbHMYAyADKAkSKQoGZm9ybWF0GAQgASgOMhkuc2lkZWxpZ2h0LnYxLk1vZGVsRm9ybWF0Eg4KBmRpZ2VzdBgFIAEoCRISCgpzaXplX2J5dGVzGAYgASgDEjIKDmF2YWlsYWJsZV90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBInCgVlcnJvchgIIAEoCzIYLnNpZGVsaWdodC52MS5Nb2RlbEVycm9yIi0KCk1vZGVsRXJyb3ISDgoGcmVhc29uGAEgASgJEg8KB21lc3NhZ2UYAiABKAkiQwoFTW9kZWwSDAoEbmFtZRgBIAEoCRIsCgh2ZXJzaW9ucxgCIAMoCzIaLnNpZGVsaWdodC52MS5Nb2RlbFZlcnNpb24iVAoKVGVuc29yU3BlYxIMCgRuYW1lGAEgASgJEikKCWRhdGFfdHlwZRgCIAEoDjIWLnNpZGVsaWdodC52MS5EYXRhVHlwZRINCgVzaGFwZRgDIAMoAyLnAQoFTGF5ZXISDAoEbmFtZRgBIAEoCRIKCgJvcBgCIAEoCRIpCglkYXRhX3R5cGUYAyABKA4yFi5zaWRlbGlnaHQudjEuRGF0YVR5cGUSDQoFc2hhcGUYBCADKAMSEwoLc2hhcGVfa25vd24YBSABKAgSFwoPcGFyYW1ldGVyX2NvdW50GAYgASgDEg4KBmFmZmluZRgHIAEoCBIOCgZ0ZW5zb3IYCCABKAkSDgoGb3V0cHV0GAkgASgIEhoKDWxycF9zdXBwb3J0ZWQYCiABKAhIAIgBAUIQCg5fbHJwX3N1cHBvcnRlZCJYCg1VbnN1cHBvcnRlZE9wEgwKBG5vZGUYASABKAkSCgoCb3AYAiABKAkSDgoGZG9tYWluGAMgASgJEg0KBW9wc2V0GAQgASgDEg4KBnJlYXNvbhgFIAEoCSK2AQoNTWV0aG9kU3VwcG9ydBIkCgZtZXRob2QYASABKA4yFC5zaWRlbGlnaHQudjEuTWV0aG9kEhEKCXN1cHBvcnRlZBgCIAEoCBImCgdydW50aW1lGAMgASgOMhUuc2lkZWxpZ2h0LnYxLlJ1bnRpbWUSDgoGcmVhc29uGAQgASgJEjQKD3Vuc3VwcG9ydGVkX29wcxgFIAMoCzIbLnNpZGVsaWdodC52MS5VbnN1cHBvcnRlZE9wIp4CCg1HcmFkaWVudENoZWNrEjAKBXN0YXRlGAEgASgOMiEuc2lkZWxpZ2h0LnYxLkdyYWRpZW50Q2hlY2suU3RhdGUSGgoSbWF4X2Fic29sdXRlX2Vycm9yGAIgASgBEhoKEm1heF9yZWxhdGl2ZV9lcnJvchgDIAEoARIRCgl0b2xlcmFuY2UYBCABKAESEgoKcHJvYmVfcm93cxgFIAEoBRIPCgdtZXNzYWdlGAYgASgJImsKBVN0YXRlEhUKEVNUQVRFX1VOU1BFQ0lGSUVEEAASEQoNU1RBVEVfUEVORElORxABEhAKDFNUQVRFX1BBU1NFRBACEhAKDFNUQVRFX0ZBSUxFRBADEhQKEFNUQVRFX05PVF9ORUVERUQQBCLkAgoLTW9kZWxEZXRhaWwSDAoEbmFtZRgBIAEoCRIrCgd2ZXJzaW9uGAIgASgLMhouc2lkZWxpZ2h0LnYxLk1vZGVsVmVyc2lvbhIoCgZpbnB1dHMYAyADKAsyGC5zaWRlbGlnaHQudjEuVGVuc29yU3BlYxIpCgdvdXRwdXRzGAQgAygLMhguc2lkZWxpZ2h0LnYxLlRlbnNvclNwZWMSIwoGbGF5ZXJzGAUgAygLMhMuc2lkZWxpZ2h0LnYxLkxheWVyEhcKD3BhcmFtZXRlcl9jb3VudBgGIAEoAxIsCgdtZXRob2RzGAcgAygLMhsuc2lkZWxpZ2h0LnYxLk1ldGhvZFN1cHBvcnQSMwoOZ3JhZGllbnRfY2hlY2sYCCABKAsyGy5zaWRlbGlnaHQudjEuR3JhZGllbnRDaGVjaxIQCghwcm9kdWNlchgJIAEoCRISCgpjbGFzc2lmaWVyGAogASgIKmAKC01vZGVsRm9ybWF0EhwKGE1PREVMX0ZPUk1BVF9VTlNQRUNJRklFRBAAEhUKEU1PREVMX0ZPUk1BVF9PTk5YEAESHAoYTU9ERUxfRk9STUFUX1NBVkVEX01PREVMEAIq4AEKEU1vZGVsVmVyc2lvblN0YXRlEiMKH01PREVMX1ZFUlNJT05fU1RBVEVfVU5TUEVDSUZJRUQQABIgChxNT0RFTF9WRVJTSU9OX1NUQVRFX1VOTE9BREVEEAESHwobTU9ERUxfVkVSU0lPTl9TVEFURV9MT0FESU5HEAISIQodTU9ERUxfVkVSU0lPTl9TVEFURV9BVkFJTEFCTEUQAxIgChxNT0RFTF9WRVJTSU9OX1NUQVRFX0RSQUlOSU5HEAQSHgoaTU9ERUxfVkVSU0lPTl9TVEFURV9GQUlMRUQQBSqSAQoGTWV0aG9kEhYKEk1FVEhPRF9VTlNQRUNJRklFRBAAEhQKEE1FVEhPRF9MSU5FQVJJVFkQARIVChFNRVRIT0RfU0lNSUxBUklUWRACEg4KCk1FVEhPRF9MUlAQAxIdChlNRVRIT0RfQUNUSVZBVElPTl9QQVRURVJOEAQSFAoQTUVUSE9EX0lORkxVRU5DRRAFKlQKB1J1bnRpbWUSFwoTUlVOVElNRV9VTlNQRUNJRklFRBAAEhgKFFJVTlRJTUVfT05OWF9SVU5USU1FEAESFgoSUlVOVElNRV9URU5TT1JGTE9XEAJCdwoQZGV2LnNpZGVsaWdodC52MUIKTW9kZWxQcm90b1ABWkZnaXRodWIuY29tL3NpZGVsaWdodC1kZXYvc2lkZWxpZ2h0L2NsaWVudHMvZ28vc2lkZWxpZ2h0L3YxO3NpZGVsaWdodHYxqgIMU2lkZWxpZ2h0LlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_sidelight_v1_tensor]);
+  fileDesc("ChhzaWRlbGlnaHQvdjEvbW9kZWwucHJvdG8SDHNpZGVsaWdodC52MSJbCg1Nb2RlbFNlbGVjdG9yEgwKBG5hbWUYASABKAkSEQoHdmVyc2lvbhgCIAEoA0gAEg8KBWxhYmVsGAMgASgJSAASDgoGZGlnZXN0GAQgASgJQggKBmNob2ljZSKLAgoMTW9kZWxWZXJzaW9uEg8KB3ZlcnNpb24YASABKAMSLgoFc3RhdGUYAiABKA4yHy5zaWRlbGlnaHQudjEuTW9kZWxWZXJzaW9uU3RhdGUSDgoGbGFiZWxzGAMgAygJEikKBmZvcm1hdBgEIAEoDjIZLnNpZGVsaWdodC52MS5Nb2RlbEZvcm1hdBIOCgZkaWdlc3QYBSABKAkSEgoKc2l6ZV9ieXRlcxgGIAEoAxIyCg5hdmFpbGFibGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJwoFZXJyb3IYCCABKAsyGC5zaWRlbGlnaHQudjEuTW9kZWxFcnJvciItCgpNb2RlbEVycm9yEg4KBnJlYXNvbhgBIAEoCRIPCgdtZXNzYWdlGAIgASgJIkMKBU1vZGVsEgwKBG5hbWUYASABKAkSLAoIdmVyc2lvbnMYAiADKAsyGi5zaWRlbGlnaHQudjEuTW9kZWxWZXJzaW9uIlQKClRlbnNvclNwZWMSDAoEbmFtZRgBIAEoCRIpCglkYXRhX3R5cGUYAiABKA4yFi5zaWRlbGlnaHQudjEuRGF0YVR5cGUSDQoFc2hhcGUYAyADKAMi5wEKBUxheWVyEgwKBG5hbWUYASABKAkSCgoCb3AYAiABKAkSKQoJZGF0YV90eXBlGAMgASgOMhYuc2lkZWxpZ2h0LnYxLkRhdGFUeXBlEg0KBXNoYXBlGAQgAygDEhMKC3NoYXBlX2tub3duGAUgASgIEhcKD3BhcmFtZXRlcl9jb3VudBgGIAEoAxIOCgZhZmZpbmUYByABKAgSDgoGdGVuc29yGAggASgJEg4KBm91dHB1dBgJIAEoCBIaCg1scnBfc3VwcG9ydGVkGAogASgISACIAQFCEAoOX2xycF9zdXBwb3J0ZWQiWAoNVW5zdXBwb3J0ZWRPcBIMCgRub2RlGAEgASgJEgoKAm9wGAIgASgJEg4KBmRvbWFpbhgDIAEoCRINCgVvcHNldBgEIAEoAxIOCgZyZWFzb24YBSABKAkitgEKDU1ldGhvZFN1cHBvcnQSJAoGbWV0aG9kGAEgASgOMhQuc2lkZWxpZ2h0LnYxLk1ldGhvZBIRCglzdXBwb3J0ZWQYAiABKAgSJgoHcnVudGltZRgDIAEoDjIVLnNpZGVsaWdodC52MS5SdW50aW1lEg4KBnJlYXNvbhgEIAEoCRI0Cg91bnN1cHBvcnRlZF9vcHMYBSADKAsyGy5zaWRlbGlnaHQudjEuVW5zdXBwb3J0ZWRPcCKeAgoNR3JhZGllbnRDaGVjaxIwCgVzdGF0ZRgBIAEoDjIhLnNpZGVsaWdodC52MS5HcmFkaWVudENoZWNrLlN0YXRlEhoKEm1heF9hYnNvbHV0ZV9lcnJvchgCIAEoARIaChJtYXhfcmVsYXRpdmVfZXJyb3IYAyABKAESEQoJdG9sZXJhbmNlGAQgASgBEhIKCnByb2JlX3Jvd3MYBSABKAUSDwoHbWVzc2FnZRgGIAEoCSJrCgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEhEKDVNUQVRFX1BFTkRJTkcQARIQCgxTVEFURV9QQVNTRUQQAhIQCgxTVEFURV9GQUlMRUQQAxIUChBTVEFURV9OT1RfTkVFREVEEAQi9AIKC01vZGVsRGV0YWlsEgwKBG5hbWUYASABKAkSDwoHdmVyc2lvbhgCIAEoAxIoCgZpbnB1dHMYAyADKAsyGC5zaWRlbGlnaHQudjEuVGVuc29yU3BlYxIpCgdvdXRwdXRzGAQgAygLMhguc2lkZWxpZ2h0LnYxLlRlbnNvclNwZWMSIwoGbGF5ZXJzGAUgAygLMhMuc2lkZWxpZ2h0LnYxLkxheWVyEhcKD3BhcmFtZXRlcl9jb3VudBgGIAEoAxIsCgdtZXRob2RzGAcgAygLMhsuc2lkZWxpZ2h0LnYxLk1ldGhvZFN1cHBvcnQSMwoOZ3JhZGllbnRfY2hlY2sYCCABKAsyGy5zaWRlbGlnaHQudjEuR3JhZGllbnRDaGVjaxIQCghwcm9kdWNlchgJIAEoCRISCgpjbGFzc2lmaWVyGAogASgIEioKBnN0YXR1cxgLIAEoCzIaLnNpZGVsaWdodC52MS5Nb2RlbFZlcnNpb24qYAoLTW9kZWxGb3JtYXQSHAoYTU9ERUxfRk9STUFUX1VOU1BFQ0lGSUVEEAASFQoRTU9ERUxfRk9STUFUX09OTlgQARIcChhNT0RFTF9GT1JNQVRfU0FWRURfTU9ERUwQAirgAQoRTW9kZWxWZXJzaW9uU3RhdGUSIwofTU9ERUxfVkVSU0lPTl9TVEFURV9VTlNQRUNJRklFRBAAEiAKHE1PREVMX1ZFUlNJT05fU1RBVEVfVU5MT0FERUQQARIfChtNT0RFTF9WRVJTSU9OX1NUQVRFX0xPQURJTkcQAhIhCh1NT0RFTF9WRVJTSU9OX1NUQVRFX0FWQUlMQUJMRRADEiAKHE1PREVMX1ZFUlNJT05fU1RBVEVfRFJBSU5JTkcQBBIeChpNT0RFTF9WRVJTSU9OX1NUQVRFX0ZBSUxFRBAFKpIBCgZNZXRob2QSFgoSTUVUSE9EX1VOU1BFQ0lGSUVEEAASFAoQTUVUSE9EX0xJTkVBUklUWRABEhUKEU1FVEhPRF9TSU1JTEFSSVRZEAISDgoKTUVUSE9EX0xSUBADEh0KGU1FVEhPRF9BQ1RJVkFUSU9OX1BBVFRFUk4QBBIUChBNRVRIT0RfSU5GTFVFTkNFEAUqVAoHUnVudGltZRIXChNSVU5USU1FX1VOU1BFQ0lGSUVEEAASGAoUUlVOVElNRV9PTk5YX1JVTlRJTUUQARIWChJSVU5USU1FX1RFTlNPUkZMT1cQAkJ3ChBkZXYuc2lkZWxpZ2h0LnYxQgpNb2RlbFByb3RvUAFaRmdpdGh1Yi5jb20vc2lkZWxpZ2h0LWRldi9zaWRlbGlnaHQvY2xpZW50cy9nby9zaWRlbGlnaHQvdjE7c2lkZWxpZ2h0djGqAgxTaWRlbGlnaHQuVjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_sidelight_v1_tensor]);
 
 /**
  * Names a model and, where it matters, which version of it.
@@ -51,6 +51,14 @@ export type ModelSelector = Message<"sidelight.v1.ModelSelector"> & {
     value: string;
     case: "label";
   } | { case: undefined; value?: undefined };
+
+  /**
+   * If given, the version must have this digest (see ModelVersion.digest): guards against files that
+   * were replaced under the same number. FAILED_PRECONDITION otherwise.
+   *
+   * @generated from field: string digest = 4;
+   */
+  digest: string;
 };
 
 /**
@@ -190,6 +198,10 @@ export const ModelSchema: GenMessage<Model> = /*@__PURE__*/
 /**
  * One input or output of a model.
  *
+ * The first axis is the batch. Where the file fixes its length, requests may carry any number of rows
+ * all the same: the server cuts and fills. Other free axes take any length that the model can work with;
+ * the file does not tell which.
+ *
  * @generated from message sidelight.v1.TensorSpec
  */
 export type TensorSpec = Message<"sidelight.v1.TensorSpec"> & {
@@ -208,7 +220,7 @@ export type TensorSpec = Message<"sidelight.v1.TensorSpec"> & {
   dataType: DataType;
 
   /**
-   * The length of each axis; -1 where it is free. The first axis is the batch.
+   * The length of each axis; -1 where it is free.
    *
    * @generated from field: repeated int64 shape = 3;
    */
@@ -524,11 +536,11 @@ export type ModelDetail = Message<"sidelight.v1.ModelDetail"> & {
   name: string;
 
   /**
-   * The version, with its state, digest and labels.
+   * The number of the version.
    *
-   * @generated from field: sidelight.v1.ModelVersion version = 2;
+   * @generated from field: int64 version = 2;
    */
-  version?: ModelVersion | undefined;
+  version: bigint;
 
   /**
    * The inputs, in the file's order.
@@ -581,11 +593,18 @@ export type ModelDetail = Message<"sidelight.v1.ModelDetail"> & {
 
   /**
    * Whether the default output is a probability: the model ends in a softmax or a sigmoid. Decides
-   * what METHOD parameters with a model type of "unspecified" take it for.
+   * what parameters with a model type of "unspecified" take it for.
    *
    * @generated from field: bool classifier = 10;
    */
   classifier: boolean;
+
+  /**
+   * The version's state, digest and labels, as ListModels shows them.
+   *
+   * @generated from field: sidelight.v1.ModelVersion status = 11;
+   */
+  status?: ModelVersion | undefined;
 };
 
 /**

@@ -15,6 +15,10 @@ export const file_sidelight_v1_tensor: GenFile = /*@__PURE__*/
 /**
  * A dense array in row-major order (the last axis varies fastest).
  *
+ * As a model input it need not have the input's own type: floating-point numbers of another width are
+ * rounded to it, and integers are converted if they fit, so images may be sent as bytes. Floating-point
+ * numbers for an integer input must be whole.
+ *
  * @generated from message sidelight.v1.Tensor
  */
 export type Tensor = Message<"sidelight.v1.Tensor"> & {
