@@ -164,10 +164,10 @@ def test_both_programs_print_the_same_profile(programs: dict[str, list[str]], ad
     assert typescript.code == 0, typescript.stderr
     profile = go.rows()
     assert profile == typescript.rows()
-    assert next(iter(profile)) == "probabilities"
+    assert next(iter(profile)) == "softmax"
     # The first layer is affine in the input; what follows the ReLU is not.
     assert profile["dense_1"] == (0.0, 0.0, "affine")
-    assert profile["probabilities"][0] > 0
+    assert profile["softmax"][0] > 0
     assert profile["relu_1"][0] > 0
 
 

@@ -65,17 +65,17 @@ def _wait_until_ready(process: subprocess.Popen[bytes], address: str, log: Path,
             if process.poll() is not None:
                 raise DemoFailed(f"the server ended with status {process.returncode}; its last words:\n{_tail(log)}")
             try:
-                answer = health.Check(health_pb2.HealthCheckRequest(), timeout=5, wait_for_ready=True)
+                request = health_pb2.HealthCheckRequest(service="readiness")
+                answer = health.Check(request, timeout=5, wait_for_ready=True)
             except grpc.RpcError:
                 continue
-            versions = [version for model in client.models(timeout=5) for version in model.versions]
-            for version in versions:
+            if answer.status != health_pb2.HealthCheckResponse.SERVING:
+                time.sleep(0.1)
+                continue
+            for version in (version for model in client.models(timeout=5) for version in model.versions):
                 if version.error is not None:
                     raise DemoFailed(f"the server could not load a model: {version.error.message}")
-            loaded = bool(versions) and all(version.available for version in versions)
-            if loaded and answer.status == health_pb2.HealthCheckResponse.SERVING:
-                return
-            time.sleep(0.1)
+            return
     raise DemoFailed(f"the server was not ready after {_START_SECONDS:.0f} s; its last words:\n{_tail(log)}")
 
 
