@@ -34,7 +34,6 @@ from sidelight_engines.runtime.runtime import Array, Runtime
 
 _UNWATCHED = Control()
 _CHUNKING = Chunking()
-_LANES = 2
 
 
 def measure_linearity(
@@ -72,26 +71,24 @@ def measure_linearity(
     plan = make_plan(graph, instances, instances_field, parameters)
     sampler, notices = make_sampler(plan, control, chunking.memory_bytes)
     evaluator = Evaluator(plan, graph, runtime, chunking)
-    aggregate = GlobalAggregation if parameters.aggregation is Aggregation.GLOBAL else PairwiseAggregation
-    lanes: list[Lane] = []
-    groups: list[tuple[int, int]] = []
-    while not lanes or (len(lanes) < _LANES and len(groups) > 1 and lanes[0].aggregation.single_pass):
-        buffer = np.empty((evaluator.capacity, plan.instances.shape[1]), plan.instances.dtype)
-        aggregation = aggregate(
-            Measurement(
-                instances=plan.instances,
-                sampler=sampler,
-                samples=parameters.samples,
-                coefficients=plan.coefficients,
-                repeats=parameters.confidence_level is not None,
-                targets=tuple(target.name for target in evaluator.targets),
-                buffer=buffer,
-                control=control,
-            )
-        )
-        lanes.append(Lane(aggregation, buffer))
-        size = aggregation.instances_per_group
-        groups = [(first, min(size, len(instances) - first)) for first in range(0, len(instances), size)]
+    measurement = Measurement(
+        instances=plan.instances,
+        sampler=sampler,
+        samples=parameters.samples,
+        coefficients=plan.coefficients,
+        repeats=parameters.confidence_level is not None,
+        targets=tuple(target.name for target in evaluator.targets),
+        buffer=np.empty((evaluator.capacity, plan.instances.shape[1]), plan.instances.dtype),
+        control=control,
+    )
+    lane = _lane(measurement, parameters.aggregation)
+    size = lane.aggregation.instances_per_group
+    groups = [(first, min(size, len(instances) - first)) for first in range(0, len(instances), size)]
+    lanes = [lane]
+    # Summing up many layers is worth a second thread; one small output is not: handing over costs more.
+    if len(evaluator.targets) > 1 and len(groups) > 1 and lane.aggregation.single_pass:
+        second = replace(measurement, buffer=np.empty_like(measurement.buffer))
+        lanes.append(_lane(second, parameters.aggregation))
     tables = [_Table.empty(len(instances), parameters.confidence_level is not None) for _ in evaluator.targets]
     for first, scores in measure_groups(lanes, groups, evaluator):
         for table, score in zip(tables, scores, strict=True):
@@ -107,8 +104,13 @@ def measure_linearity(
         next_word_offset=sampler.finish(),
         forward_rows=evaluator.forward_rows,
         warnings=(*plan.notices, *notices, *evaluator.notices),
-        parameters=replace(plan.parameters),
+        parameters=plan.parameters,
     )
+
+
+def _lane(measurement: Measurement, aggregation: Aggregation) -> Lane:
+    kind = GlobalAggregation if aggregation is Aggregation.GLOBAL else PairwiseAggregation
+    return Lane(kind(measurement), measurement.buffer)
 
 
 @dataclass

@@ -185,11 +185,12 @@ class Chunking:
     """How the work is cut into forward passes.
 
     Attributes:
-        rows: the most rows per forward pass. 128 small images run about a third faster than 1,024, because
-            the activations of a layer stay in the cache.
+        rows: the most rows per forward pass. Measured on a network of two convolutions over 28 x 28 pixels, 32 to
+            128 rows are fastest, ONNX Runtime inclining to fewer and TensorFlow to more, and 1,024 take
+            a third longer, because the activations of a layer leave the cache.
         memory_bytes: the most that inputs, tapped tensors and their reductions may take at a time. What the
             runtime needs within itself comes on top.
     """
 
-    rows: int = 128
+    rows: int = 96
     memory_bytes: int = 256 * 2**20
