@@ -58,7 +58,14 @@ async def test_a_response_says_what_made_it(shared_server: Running) -> None:
     assert provenance.compute_time.ToMilliseconds() >= 0
     assert response.instance_count == 3
     assert response.effective_parameters.samples == 20
+    assert not response.effective_parameters.coefficients
     assert response.effective_parameters.grid.epsilon == pytest.approx(0.04)
+
+
+async def test_coefficients_that_were_given_are_used_and_told(shared_server: Running) -> None:
+    response = await shared_server.explain.ExplainLinearity(linearity_request(samples=2, coefficients=[0.25, 0.75]))
+
+    assert list(response.effective_parameters.coefficients) == [0.25, 0.75]
 
 
 async def test_typed_values_and_raw_bytes_mean_the_same(shared_server: Running) -> None:

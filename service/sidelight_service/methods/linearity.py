@@ -54,6 +54,9 @@ def explain(context: MethodContext, payload: bytes) -> bytes:
     provenance = context.provenance(runtime_to_proto(runtime.kind), result.forward_rows, warnings)
     response = result_to_proto(result, provenance)
     response.effective_parameters.runtime = provenance.runtime
+    if not request.parameters.coefficients:
+        # The default says the same in one line of the contract as up to 10,000 equal numbers do.
+        response.effective_parameters.ClearField("coefficients")
     if rendering is not None:
         response.pictures.append(picture_to_proto(_bar_chart(context, rendering, result)))
     return response.SerializeToString()

@@ -993,7 +993,8 @@ type ExplainLinearityResponse struct {
 	Provenance *Provenance `protobuf:"bytes,4,opt,name=provenance,proto3" json:"provenance,omitempty"`
 	// Pictures, if asked for.
 	Pictures []*Picture `protobuf:"bytes,5,rep,name=pictures,proto3" json:"pictures,omitempty"`
-	// The parameters as they were used, every default filled in; sampling data and ranges are left out.
+	// The parameters as they were used, every default filled in. Left out are sampling data, ranges, and
+	// coefficients that were not given.
 	EffectiveParameters *LinearityParameters `protobuf:"bytes,6,opt,name=effective_parameters,json=effectiveParameters,proto3" json:"effective_parameters,omitempty"`
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache

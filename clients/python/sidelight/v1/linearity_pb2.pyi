@@ -564,7 +564,9 @@ class ExplainLinearityResponse(_message.Message):
 
     @_builtins.property
     def effective_parameters(self) -> Global___LinearityParameters:
-        """The parameters as they were used, every default filled in; sampling data and ranges are left out."""
+        """The parameters as they were used, every default filled in. Left out are sampling data, ranges, and
+        coefficients that were not given.
+        """
 
     def __init__(
         self,

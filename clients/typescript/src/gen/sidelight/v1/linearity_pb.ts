@@ -446,7 +446,8 @@ export type ExplainLinearityResponse = Message<"sidelight.v1.ExplainLinearityRes
   pictures: Picture[];
 
   /**
-   * The parameters as they were used, every default filled in; sampling data and ranges are left out.
+   * The parameters as they were used, every default filled in. Left out are sampling data, ranges, and
+   * coefficients that were not given.
    *
    * @generated from field: sidelight.v1.LinearityParameters effective_parameters = 6;
    */
