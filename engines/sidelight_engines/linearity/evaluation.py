@@ -12,8 +12,8 @@ from sidelight_engines.linearity.measurement import Evaluated
 from sidelight_engines.linearity.parameters import Chunking
 from sidelight_engines.linearity.plan import Plan, layers_left_out, no_row_per_instance
 from sidelight_engines.linearity.result import Notice
-from sidelight_engines.linearity.rounding import norms, spacing
-from sidelight_engines.linearity.targets import Target
+from sidelight_engines.linearity.rounding import spacing
+from sidelight_engines.linearity.targets import Target, Values
 from sidelight_engines.runtime.runtime import Array, Runtime
 
 _FEWEST_ROWS = 3  # An instance, a sample and their superposition.
@@ -58,18 +58,22 @@ class Evaluator:
         """Turns fetched tensors of some rows into the numbers that are measured.
 
         Returns:
-            For each target its numbers, (rows, size), and the size of what was rounded, (rows,): the norm of the
-            numbers and what the target's scale adds to it. Both may hold NaN and infinity.
+            The values of each target; one and the same object for targets that a runtime keeps in one place,
+            such as a layer and a dropout behind it. They may hold NaN and infinity.
         """
-        evaluated = []
+        evaluated: Evaluated = []
+        seen: dict[tuple[object, ...], Values] = {}
         for position, target in enumerate(self.targets):
             tensors = [fetched[self._tensors[tensor]] for tensor in target.tensors]
             problem = _row_problem(tensors[0], rows)
             if problem:
                 raise no_row_per_instance(target.name, target.field or "parameters.output", problem)
             self.spacings[position] = max(spacing(self._spec.dtype), spacing(tensors[0].dtype.name))
-            values, hidden = target.scale(tensors)
-            evaluated.append((values, norms(values) + hidden))
+            place = (target.scale, tensors[0].dtype, tensors[0].size, tensors[0].__array_interface__["data"][0])
+            values = seen.get(place)
+            if values is None:
+                values = seen[place] = target.scale(tensors)
+            evaluated.append(values)
         return evaluated
 
     def _prepare(self, runtime: Runtime) -> None:

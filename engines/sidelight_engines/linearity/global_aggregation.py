@@ -9,6 +9,8 @@ of inputs and of outputs.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from sidelight_engines.linearity.measurement import Evaluated, Measurement, Passes, Scores, blocks
@@ -21,10 +23,8 @@ class GlobalAggregation:
 
     def __init__(self, measurement: Measurement) -> None:
         self._m = measurement
-        # Weights relative to the largest are exactly 1 by default, so float32 products add no bias.
-        self._unit = float(np.abs(measurement.coefficients).max()) or 1.0
-        self._weights = measurement.coefficients / self._unit
-        self._sizes = np.abs(measurement.coefficients)
+        self._equal = len(set(measurement.coefficients.tolist())) == 1
+        self._total_size = float(np.abs(measurement.coefficients).sum())
         rows = (2 if measurement.repeats else 1) * measurement.samples + 1
         self.single_pass = rows <= measurement.capacity
         self.instances_per_group = max(1, measurement.capacity // rows)
@@ -36,14 +36,14 @@ class GlobalAggregation:
         jackknife = m.repeats and self.single_pass
         cuts = [(0, m.samples)] if self.single_pass else blocks(m.samples, 1, 1, m.capacity)
         superposed = np.zeros((count, m.buffer.shape[1]))
-        sums: list[Array] = [np.zeros(1)] * len(m.targets)
-        rounded = [np.zeros(count) for _ in m.targets]
+        sums: list[Array] = []
+        rounded: list[Array] = []
         scores: list[Scores] = []
         for start, stop in cuts:
             m.control.checkpoint()
             taken = count * (stop - start)
             samples = m.draw(first, count, start, stop)
-            superposed += np.matmul(m.coefficients[start:stop], samples)
+            superposed += self._weigh(samples, start, stop, np.dtype(np.float64))
             rows = taken
             if stop == m.samples:
                 m.buffer[rows : rows + count] = superposed
@@ -52,22 +52,55 @@ class GlobalAggregation:
                 m.buffer[rows : rows + taken] = self._without_each(superposed, samples).reshape(taken, -1)
                 rows += taken
             evaluated = yield rows
-            owners = first + np.arange(taken) // (stop - start)
-            for target, (values, sizes) in enumerate(evaluated):
-                m.require_finite(sizes[:taken], target, owners)
-                outputs = values[:taken].reshape(count, stop - start, -1)
-                sums[target] = sums[target] + self._superpose(outputs, start, stop)
-                rounded[target] += sizes[:taken].reshape(count, -1) @ self._sizes[start:stop]
+            parts, sizes = self._sum_up(evaluated, count, start, stop)
+            # Of several passes the sums grow in float64; one alone stays in the type of the numbers.
+            sums = [whole.astype(np.float64) + part for whole, part in zip(sums, parts, strict=True)] if sums else parts
+            rounded = [np.maximum(*pair) for pair in zip(rounded, sizes, strict=True)] if rounded else sizes
             if stop == m.samples:
                 scores = self._finish(evaluated, first, count, taken, sums, rounded)
             if jackknife:
-                for target, (values, sizes) in enumerate(evaluated):
-                    m.require_finite(sizes[taken + count :], target, owners)
-                    outputs = values[:taken].reshape(count, stop - start, -1)
-                    scores[target].repeats = self._repeats(sums[target], outputs, values[taken + count :])
+                for target, values in enumerate(evaluated):
+                    outputs = values.numbers[:taken].reshape(count, m.samples, -1)
+                    repeats = self._repeats(sums[target], outputs, values.numbers[taken + count :])
+                    m.require_finite(repeats, target, first)
+                    scores[target].repeats = repeats
         if m.repeats and not jackknife:
             yield from self._jackknife(first, superposed, sums, scores)
         return scores
+
+    def _sum_up(self, evaluated: Evaluated, count: int, start: int, stop: int) -> tuple[list[Array], list[Array]]:
+        """The superposed outputs of the samples at the head of what was evaluated, and the size of what was rounded.
+
+        The size is taken from the first and the last sample of each instance, which for neighbours are the nearest and
+        the farthest: another pass over all outputs would take as long as the sum itself.
+        """
+        each = stop - start
+        done: dict[int, tuple[Array, Array]] = {}
+        for values in evaluated:
+            if id(values) not in done:
+                outputs = values.numbers[: count * each].reshape(count, each, -1)
+                ends = [values.sizes(slice(end, count * each, each)) for end in (0, each - 1)]
+                done[id(values)] = self._superpose(outputs, start, stop), self._total_size * np.maximum(*ends)
+        found = [done[id(values)] for values in evaluated]
+        return [part for part, _ in found], [size for _, size in found]
+
+    def _superpose(self, outputs: Array, start: int, stop: int) -> Array:
+        """sum_s a_s M(v_s), (count, size)."""
+        superposed = self._weigh(outputs, start, stop, outputs.dtype)
+        if not np.isfinite(superposed).all():
+            # Finite numbers may have left the range of float32 on the way.
+            superposed = self._weigh(outputs, start, stop, np.dtype(np.float64))
+        return superposed
+
+    def _weigh(self, vectors: Array, start: int, stop: int, dtype: np.dtype[Any]) -> Array:
+        """sum_s a_s vectors_s over the middle axis.
+
+        Not by a matrix product: that would wake threads of its own, which spin and contend with the runtime's.
+        """
+        weights = self._m.coefficients[start:stop].astype(dtype)
+        if self._equal:
+            return np.asarray(np.add.reduce(vectors, axis=1, dtype=dtype) * weights[0])
+        return np.asarray(np.einsum("s,isf->if", weights, vectors, dtype=dtype))
 
     def _finish(
         self, evaluated: Evaluated, first: int, count: int, taken: int, sums: list[Array], rounded: list[Array]
@@ -75,10 +108,14 @@ class GlobalAggregation:
         """Compares the sums with the outputs of the superpositions, which follow `taken` rows of samples."""
         scores = []
         ends = slice(taken, taken + count)
-        for target, (values, sizes) in enumerate(evaluated):
-            self._m.require_finite(sizes[ends], target, first + np.arange(count))
-            difference = norms(sums[target] - values[ends])
-            scores.append(Scores(difference, norms(sums[target]), np.maximum(rounded[target], sizes[ends]), None))
+        for target, values in enumerate(evaluated):
+            with np.errstate(invalid="ignore"):
+                difference = norms(sums[target] - values.numbers[ends])
+            magnitude = norms(sums[target])
+            size = np.maximum(rounded[target], values.sizes(ends))
+            for found in (difference, magnitude, size):
+                self._m.require_finite(found, target, first)
+            scores.append(Scores(difference, magnitude, size, None))
         return scores
 
     def _jackknife(self, first: int, superposed: Array, sums: list[Array], scores: list[Scores]) -> Passes:
@@ -91,16 +128,13 @@ class GlobalAggregation:
             samples = m.draw(first, 1, start, stop)
             m.buffer[taken : 2 * taken] = self._without_each(superposed, samples)[0]
             evaluated = yield 2 * taken
-            for target, (values, sizes) in enumerate(evaluated):
-                m.require_finite(sizes, target, np.full(2 * taken, first))
-                repeats[target][:, start:stop] = self._repeats(sums[target], values[None, :taken], values[taken:])
-        for score, found in zip(scores, repeats, strict=True):
-            score.repeats = found
+            for target, values in enumerate(evaluated):
+                numbers = values.numbers
+                repeats[target][:, start:stop] = self._repeats(sums[target], numbers[None, :taken], numbers[taken:])
+        for target, score in enumerate(scores):
+            m.require_finite(repeats[target], target, first)
+            score.repeats = repeats[target]
         return scores
-
-    def _superpose(self, outputs: Array, start: int, stop: int) -> Array:
-        weights = self._weights[start:stop].astype(outputs.dtype)
-        return np.asarray(np.matmul(weights, outputs).astype(np.float64) * self._unit)
 
     def _without_each(self, superposed: Array, samples: Array) -> Array:
         """The superpositions without each sample, (count, samples, features)."""

@@ -12,10 +12,11 @@ import numpy as np
 from sidelight_engines.control import Control
 from sidelight_engines.errors import NonFiniteOutput
 from sidelight_engines.linearity.sampling import Sampler
+from sidelight_engines.linearity.targets import Values
 from sidelight_engines.runtime.runtime import Array
 
-Evaluated = list[tuple[Array, Array]]
-"""For each target its numbers, (rows, size), and the size of what was rounded in each row, (rows,)."""
+Evaluated = list[Values]
+"""The values of each target."""
 
 
 @dataclass
@@ -110,17 +111,17 @@ class Measurement:
         rows[...] = samples.reshape(rows.shape)
         return samples if self.sampler.dtype == np.float64 else rows.reshape(shape)
 
-    def require_finite(self, sizes: Array, target: int, instances: Array) -> None:
-        """Raises NonFiniteOutput if the size of a row is not finite.
+    def require_finite(self, found: Array, target: int, first: int) -> None:
+        """Raises NonFiniteOutput if a result is not finite.
 
         Args:
-            sizes: of rows, (rows,).
+            found: results of consecutive instances, (instances, ...).
             target: the position of the target.
-            instances: the instance that each row belongs to, (rows,).
+            first: the number of the first instance.
         """
-        finite = np.isfinite(sizes)
+        finite = np.isfinite(found).reshape(len(found), -1).all(axis=1)
         if not finite.all():
-            raise NonFiniteOutput(self.targets[target], int(instances[np.argmin(finite)]))
+            raise NonFiniteOutput(self.targets[target], first + int(np.argmin(finite)))
 
 
 def blocks(samples: int, per_sample: int, extra: int, capacity: int) -> list[tuple[int, int]]:

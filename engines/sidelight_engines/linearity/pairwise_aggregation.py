@@ -6,6 +6,7 @@ import numpy as np
 
 from sidelight_engines.linearity.measurement import Measurement, Passes, Scores, blocks
 from sidelight_engines.linearity.rounding import norms
+from sidelight_engines.linearity.targets import Values
 from sidelight_engines.runtime.runtime import Array
 
 
@@ -21,9 +22,8 @@ class PairwiseAggregation:
     def measure(self, first: int, count: int) -> Passes:
         """See `measurement.Aggregator.measure`."""
         m = self._m
-        a, b = np.abs(m.coefficients)
-        each, magnitudes, rounded = ([np.empty((count, m.samples)) for _ in m.targets] for _ in range(3))
-        centres: list[tuple[Array, Array]] = []
+        columns = [np.empty((3, count, m.samples)) for _ in m.targets]
+        centres: list[Values] = []
         cuts = [(0, m.samples)] if self.single_pass else blocks(m.samples, 2, 1, m.capacity)
         for start, stop in cuts:
             m.control.checkpoint()
@@ -32,31 +32,49 @@ class PairwiseAggregation:
             evaluated = yield 2 * taken + (count if start == 0 else 0)
             if start == 0:
                 # Copied, so as not to hold on to the whole forward pass.
-                centres = [(values[2 * taken :].copy(), sizes[2 * taken :].copy()) for values, sizes in evaluated]
-            owners = np.tile(first + np.arange(taken) // (stop - start), 2)
-            for target, (values, sizes) in enumerate(evaluated):
-                centre, centre_sizes = centres[target]
-                m.require_finite(centre_sizes, target, first + np.arange(count))
-                m.require_finite(sizes[: 2 * taken], target, owners)
-                for position in range(count):
-                    part = slice(position * (stop - start), (position + 1) * (stop - start))
-                    mixed = slice(taken + part.start, taken + part.stop)
-                    superposed = self._superpose(centre[position], values[part])
-                    magnitudes[target][position, start:stop] = norms(superposed)
-                    superposed -= values[mixed]
-                    each[target][position, start:stop] = norms(superposed)
-                    rounded[target][position, start:stop] = np.maximum(
-                        a * centre_sizes[position] + b * sizes[part], sizes[mixed]
-                    )
-        return [
-            Scores(
-                each[target].mean(axis=1),
-                magnitudes[target].mean(axis=1),
-                rounded[target].mean(axis=1),
-                each[target] if m.repeats else None,
-            )
-            for target in range(len(each))
-        ]
+                centres = [Values(v.numbers[2 * taken :].copy(), v.hidden[2 * taken :].copy()) for v in evaluated]
+            done: dict[int, Array] = {}
+            for target, values in enumerate(evaluated):
+                found = done.get(id(values))
+                if found is None:
+                    found = done[id(values)] = self._compare(values, centres[target], taken)
+                m.require_finite(found.swapaxes(0, 1), target, first)
+                columns[target][:, :, start:stop] = found
+        scores = []
+        for linearity, magnitude, rounded in columns:
+            repeats = linearity if m.repeats else None
+            scores.append(Scores(linearity.mean(axis=1), magnitude.mean(axis=1), rounded.mean(axis=1), repeats))
+        return scores
+
+    def _compare(self, values: Values, centres: Values, taken: int) -> Array:
+        """Compares superposed outputs with the outputs of superpositions.
+
+        Args:
+            values: of `taken` samples, then of as many superpositions.
+            centres: of the instances.
+            taken: the samples of all instances.
+
+        Returns:
+            L, the norm of the superposed outputs and the size of what was rounded, (3, instances, samples). The size is
+            taken from the first and the last sample of each instance.
+        """
+        count = len(centres.numbers)
+        each = taken // count
+        kind = values.numbers.dtype.type
+        a, b = self._m.coefficients
+        ends = [values.sizes(slice(end, taken, each)) for end in (0, each - 1)]
+        size = np.abs(a) * centres.sizes(slice(None)) + np.abs(b) * np.maximum(*ends)
+        found = np.empty((3, count, each))
+        for instance in range(count):
+            part = slice(instance * each, (instance + 1) * each)
+            superposed = np.asarray(values.numbers[part] * kind(b))
+            superposed += centres.numbers[instance] * kind(a)
+            found[1, instance] = norms(superposed)
+            with np.errstate(invalid="ignore"):
+                superposed -= values.numbers[taken + part.start : taken + part.stop]
+            found[0, instance] = norms(superposed)
+        found[2] = np.maximum(size[:, None], found[1])
+        return found
 
     def _fill(self, first: int, count: int, start: int, stop: int) -> None:
         """Writes samples, superpositions and, for the first block, instances to the buffer."""
@@ -70,9 +88,3 @@ class PairwiseAggregation:
         m.buffer[taken : 2 * taken] = mixed.reshape(taken, -1)
         if start == 0:
             m.buffer[2 * taken : 2 * taken + count] = instances
-
-    def _superpose(self, centre: Array, outputs: Array) -> Array:
-        a, b = self._m.coefficients
-        superposed = np.asarray(outputs * outputs.dtype.type(b))
-        superposed += centre * outputs.dtype.type(a)
-        return superposed

@@ -8,25 +8,35 @@ from typing import Protocol
 import numpy as np
 
 from sidelight_engines.errors import InvalidField, MethodNotSupported
+from sidelight_engines.linearity.rounding import norms
 from sidelight_engines.runtime.runtime import Array
 
 # Rows up to this size are widened to float64, which costs next to nothing there.
 _SMALL = 4096
 
 
+@dataclass(frozen=True)
+class Values:
+    """What a target evaluates to for some rows.
+
+    Attributes:
+        numbers: what is measured, float32 or float64, (rows, size).
+        hidden: the size of what was rounded on the way but can no longer be seen in the numbers, (rows,).
+    """
+
+    numbers: Array
+    hidden: Array
+
+    def sizes(self, rows: slice) -> Array:
+        """The size of what was rounded in each of some rows; NaN or infinity if a number is."""
+        return norms(self.numbers[rows]) + self.hidden[rows]
+
+
 class Scale(Protocol):
     """Turns the fetched tensors of a target into the numbers that are measured."""
 
-    def __call__(self, fetched: list[Array]) -> tuple[Array, Array]:
-        """Turns fetched tensors into numbers.
-
-        Args:
-            fetched: the target's tensors, (rows, ...) each.
-
-        Returns:
-            The numbers, float32 or float64, (rows, size); and what to add to the norm of each row for
-            its rounding, (rows,): the size of what was rounded on the way but can no longer be seen.
-        """
+    def __call__(self, fetched: list[Array]) -> Values:
+        """Turns fetched tensors, (rows, ...) each, into numbers."""
         ...
 
 
@@ -63,10 +73,10 @@ def flat_rows(values: Array) -> Array:
     return flat.astype(np.float32 if flat.shape[1] > _SMALL else np.float64)
 
 
-def as_is(fetched: list[Array]) -> tuple[Array, Array]:
+def as_is(fetched: list[Array]) -> Values:
     """The scale of regressors and hidden layers: the numbers themselves."""
     values = flat_rows(fetched[0])
-    return values, np.zeros(len(values))
+    return Values(values, np.zeros(len(values)))
 
 
 class LogProbability:
@@ -82,7 +92,7 @@ class LogProbability:
     def __init__(self, floor: float) -> None:
         self._floor = floor
 
-    def __call__(self, fetched: list[Array]) -> tuple[Array, Array]:
+    def __call__(self, fetched: list[Array]) -> Values:
         """See `Scale`."""
         values = flat_rows(fetched[0]) + self._floor
         # NaN is left to whoever looks for it, with the number of the instance at hand.
@@ -100,7 +110,7 @@ class LogProbability:
                 "give a floor above 0, such as 1e-10, or measure EXACT_LOG_PROBABILITY",
             )
         np.log(values, out=values)
-        return values, np.full(len(values), np.sqrt(values.shape[1]))
+        return Values(values, np.full(len(values), np.sqrt(values.shape[1])))
 
 
 class ExactLogProbability:
@@ -119,14 +129,14 @@ class ExactLogProbability:
         self._output = output
         self._axes: tuple[int, ...] | None = None
 
-    def __call__(self, fetched: list[Array]) -> tuple[Array, Array]:
+    def __call__(self, fetched: list[Array]) -> Values:
         """See `Scale`. The fetched tensors are the logits and the probabilities."""
         logits = np.asarray(fetched[0], np.float64)
         probabilities = fetched[1]
         if self._axes is None:
             self._axes = self._find_axes(logits, probabilities)
         values = self._log(logits, self._axes)
-        return flat_rows(values), np.linalg.norm(logits.reshape(len(logits), -1), axis=1)
+        return Values(flat_rows(values), norms(flat_rows(logits)))
 
     def _log(self, logits: Array, axes: tuple[int, ...]) -> Array:
         if self._head == "Sigmoid":
