@@ -1,0 +1,1 @@
+"""Sidelight against the runtimes' own speed and against the reference libraries."""

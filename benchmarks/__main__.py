@@ -1,0 +1,38 @@
+"""Runs the benchmarks: ``python -m benchmarks --help``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+# Before TensorFlow is imported by anything.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from benchmarks import linearity
+
+_RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Sidelight.")
+    parser.add_argument("--reference-python", type=Path, help="the interpreter with the reference libraries")
+    parser.add_argument("--images", type=Path, help="an .npz file with x (n, 28, 28) uint8 and y (n,)")
+    parser.add_argument("--repetitions", type=int, default=5, help="turns of each contender")
+    parser.add_argument("--instances", type=int, default=1000, help="images of the first comparison")
+    parser.add_argument("--folder", type=Path, help="where to keep the trained network")
+    parser.add_argument("--results", type=Path, default=_RESULTS, help="where to write the results")
+    given = parser.parse_args()
+    setting = linearity.Setting(
+        images=given.images,
+        reference_python=given.reference_python,
+        repetitions=given.repetitions,
+        instances=given.instances,
+        folder=given.folder,
+    )
+    for report in linearity.run(setting):
+        report.write(given.results)
+
+
+if __name__ == "__main__":
+    main()
