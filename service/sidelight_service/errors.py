@@ -98,3 +98,47 @@ class NotAllowed(SidelightError):
     def __init__(self, setting: str, message: str) -> None:
         super().__init__(message)
         self.setting = setting
+
+
+class ReferenceNotFound(SidelightError):
+    """There is no reference set of that name, or it can not be read."""
+
+    def __init__(self, reference: str, message: str) -> None:
+        super().__init__(message)
+        self.reference = reference
+
+
+class ReferenceExists(SidelightError):
+    """A reference set of that name exists."""
+
+    def __init__(self, reference: str, digest: str) -> None:
+        super().__init__(
+            f"reference set {reference!r} exists, with digest {digest}; sets are never overwritten: take another "
+            "name, or delete it first"
+        )
+        self.reference = reference
+        self.digest = digest
+
+
+class ReferenceInUse(SidelightError):
+    """Something still uses the reference set."""
+
+    def __init__(self, reference: str, user: str) -> None:
+        super().__init__(f"reference set {reference!r} is used by {user}; try again when that is done or deleted")
+        self.reference = reference
+
+
+class UploadIncomplete(SidelightError):
+    """An upload ended before what it announced had arrived."""
+
+
+class StorageFull(SidelightError):
+    """The data directory has no space."""
+
+    def __init__(self, needed_bytes: int, free_bytes: int) -> None:
+        super().__init__(
+            f"the data directory has {free_bytes} bytes free where {needed_bytes} are needed; delete what is no longer "
+            "used, or give it more space"
+        )
+        self.needed_bytes = needed_bytes
+        self.free_bytes = free_bytes

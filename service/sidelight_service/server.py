@@ -20,6 +20,7 @@ from sidelight.v1 import (
     model_service_pb2,
     model_service_pb2_grpc,
     reference_service_pb2,
+    reference_service_pb2_grpc,
     server_service_pb2,
     server_service_pb2_grpc,
 )
@@ -27,11 +28,13 @@ from sidelight.v1 import (
 from sidelight_service import __version__
 from sidelight_service.calls import CallInterceptor
 from sidelight_service.logs import configure_logs
+from sidelight_service.references.store import ReferenceStore
 from sidelight_service.repository.catalogue import Catalogue
 from sidelight_service.servicers.explanations import Explanations
 from sidelight_service.servicers.health import Health
 from sidelight_service.servicers.info import InfoServicer
 from sidelight_service.servicers.models import ModelServicer
+from sidelight_service.servicers.references import ReferenceServicer
 from sidelight_service.servicers.reflection import add_reflection
 from sidelight_service.servicers.unbuilt import unbuilt_service
 from sidelight_service.settings import MEBIBYTE, Settings
@@ -48,6 +51,7 @@ class Server:
         self._changed = asyncio.Event()
         self._health = Health()
         self.catalogue = Catalogue(settings, on_change=lambda model: self._changed.set())
+        self.references = ReferenceStore(settings.data)
         self._pool = WorkerPool(
             settings.workers,
             {
@@ -79,8 +83,9 @@ class Server:
         """Listens and starts loading models; returns as soon as calls are taken.
 
         Raises:
-            OSError: an address can not be listened on.
+            OSError: an address can not be listened on, or the data directory not be written to.
         """
+        await asyncio.to_thread(self.references.prepare)
         self.addresses = tuple(self._listen(address) for address in self._settings.addresses)
         await self._health.start()
         await self._grpc.start()
@@ -125,11 +130,13 @@ class Server:
         server = grpc.aio.server(interceptors=[CallInterceptor(limit)], options=options)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self.catalogue), server)
         server_service_pb2_grpc.add_ServerServiceServicer_to_server(InfoServicer(self._settings), server)
-        explanations = Explanations(self.catalogue, self._pool, self._settings.max_call_seconds)
+        reference_service_pb2_grpc.add_ReferenceServiceServicer_to_server(
+            ReferenceServicer(self.references, self.catalogue, self._settings), server
+        )
+        explanations = Explanations(self.catalogue, self.references, self._pool, self._settings.max_call_seconds)
         server.add_generic_rpc_handlers(
             (
                 explanations.handler(),
-                unbuilt_service(reference_service_pb2.DESCRIPTOR.services_by_name["ReferenceService"]),
                 unbuilt_service(job_service_pb2.DESCRIPTOR.services_by_name["JobService"]),
             )
         )

@@ -95,6 +95,8 @@ class Settings(BaseSettings):
     """The model repository: `<name>/<version>/model.onnx` or `saved_model.pb`. Only read."""
     data: Path | None = None
     """Where reference sets, indices and jobs are kept. None: nothing is kept."""
+    import_directory: Path | None = None
+    """Where ImportReference finds files. Only read. None: nothing can be imported."""
     addresses: Annotated[tuple[str, ...], NoDecode] = ("0.0.0.0:8461",)
     """Where to listen: ``host:port`` or ``unix:/path``. Port 0 takes any free port."""
     mode: ModelMode = ModelMode.ALL
@@ -153,6 +155,8 @@ class Settings(BaseSettings):
             raise ValueError("addresses: give at least one address")
         if not self.models.is_dir():
             raise ValueError(f"models: {self.models} is not a directory; give the model repository")
+        if self.import_directory is not None and not self.import_directory.is_dir():
+            raise ValueError(f"import_directory: {self.import_directory} is not a directory; name one that exists")
         if self.load and self.mode is not ModelMode.EXPLICIT:
             raise ValueError("load: goes with mode 'explicit'; the other modes load everything")
         for policy in (self.version_policy, *self.version_policies.values()):

@@ -119,6 +119,21 @@ TABLE: dict[type[BaseException], Row] = {
     service.NotAllowed: Row(
         grpc.StatusCode.FAILED_PRECONDITION, error_pb2.ERROR_REASON_NOT_ALLOWED, _fields("setting")
     ),
+    service.ReferenceNotFound: Row(
+        grpc.StatusCode.NOT_FOUND, error_pb2.ERROR_REASON_REFERENCE_NOT_FOUND, _fields("reference")
+    ),
+    service.ReferenceExists: Row(
+        grpc.StatusCode.ALREADY_EXISTS, error_pb2.ERROR_REASON_REFERENCE_EXISTS, _fields("reference", "digest")
+    ),
+    service.ReferenceInUse: Row(
+        grpc.StatusCode.FAILED_PRECONDITION, error_pb2.ERROR_REASON_REFERENCE_IN_USE, _fields("reference")
+    ),
+    service.UploadIncomplete: Row(grpc.StatusCode.DATA_LOSS, error_pb2.ERROR_REASON_UPLOAD_INCOMPLETE),
+    service.StorageFull: Row(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        error_pb2.ERROR_REASON_STORAGE_FULL,
+        _fields("needed_bytes", "free_bytes"),
+    ),
 }
 
 

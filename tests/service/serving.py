@@ -24,6 +24,7 @@ from sidelight.v1 import (
     model_pb2,
     model_service_pb2_grpc,
     reference_pb2,
+    reference_service_pb2_grpc,
     tensor_pb2,
 )
 from sidelight_service.server import Server
@@ -79,6 +80,7 @@ class Running:
     channel: grpc.aio.Channel
     models: Any
     explain: Any
+    references: Any
 
     async def until_available(self, *names: str, seconds: float = 60.0) -> None:
         """Waits until each of these models has an available version."""
@@ -98,6 +100,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             channel,
             model_service_pb2_grpc.ModelServiceStub(channel),
             explain_service_pb2_grpc.ExplainServiceStub(channel),
+            reference_service_pb2_grpc.ReferenceServiceStub(channel),
         )
     await server.stop()
 

@@ -17,7 +17,6 @@ from sidelight.v1 import (
     linearity_pb2,
     model_pb2,
     model_service_pb2,
-    reference_pb2,
     server_service_pb2,
     server_service_pb2_grpc,
     tensor_pb2,
@@ -232,16 +231,6 @@ async def test_a_misspelt_layer_is_answered_with_the_nearest_names(shared_server
     assert "dense_1" in json.loads(refused.metadata["nearest"])
 
 
-async def test_a_selection_of_a_reference_set_is_not_built_yet_and_says_so(shared_server: Running) -> None:
-    server = shared_server
-    request = linearity_request()
-    request.instances.CopyFrom(reference_pb2.Instances(reference=reference_pb2.ReferenceSelection(reference="digits")))
-
-    refused = await refusal(server.explain.ExplainLinearity(request))
-
-    assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
-
-
 async def test_a_deadline_stops_the_work_within_a_chunk(
     start: Start, repository: Path, slow_model: onnx.ModelProto
 ) -> None:
@@ -340,10 +329,6 @@ async def test_a_server_tells_its_methods_and_limits(start: Start) -> None:
         "ExplainService/ExplainLrp",
         "ExplainService/ExplainActivationPattern",
         "ExplainService/ExplainInfluence",
-        "ReferenceService/GetReference",
-        "ReferenceService/ListReferences",
-        "ReferenceService/ImportReference",
-        "ReferenceService/DeleteReference",
         "JobService/CreateJob",
         "JobService/GetJob",
         "JobService/GetJobResult",
@@ -363,9 +348,6 @@ async def test_a_method_that_is_not_built_yet_says_so(shared_server: Running, me
 
 async def test_streaming_methods_that_are_not_built_yet_say_so(shared_server: Running) -> None:
     server = shared_server
-
-    upload = server.channel.stream_unary("/sidelight.v1.ReferenceService/CreateReference")
-    assert (await refusal(upload(iter([b""])))).reason == "NOT_IMPLEMENTED"
 
     watch = server.channel.unary_stream("/sidelight.v1.JobService/WatchJob")(b"")
     assert (await refusal(watch.read())).reason == "NOT_IMPLEMENTED"

@@ -204,6 +204,15 @@ def _memory_bytes(pid: int) -> int:
     return int(next(line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:"))) * 1024
 
 
+def test_the_front_process_starts_without_what_it_can_leave_to_others() -> None:
+    heavy = ["tensorflow", "onnx", "onnxruntime", "pyarrow", "matplotlib", "scipy"]
+    program = f"import sys, sidelight_service.server; print([name for name in {heavy} if name in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads the memory maps of Linux")
 def test_onnx_models_without_gradients_need_no_tensorflow_and_little_memory(repository: Path) -> None:
     with _served(repository, "--address", "127.0.0.1:0") as (process, address, _):

@@ -15,6 +15,7 @@ from sidelight.client import Client, connect
 from sidelight.errors import (
     AlreadyExists,
     Cancelled,
+    DataLoss,
     DeadlineExceeded,
     FailedPrecondition,
     FieldViolation,
@@ -40,6 +41,7 @@ from sidelight.models import (
     UnsupportedOp,
 )
 from sidelight.provenance import Picture, Provenance, ResultWarning
+from sidelight.references import ReferenceInput, ReferenceSet
 from sidelight.selection import ReferenceSelection
 
 __version__ = "0.1.0"
@@ -49,6 +51,7 @@ __all__ = [
     "AsyncClient",
     "Cancelled",
     "Client",
+    "DataLoss",
     "DeadlineExceeded",
     "FailedPrecondition",
     "FieldViolation",
@@ -67,7 +70,9 @@ __all__ = [
     "NotFound",
     "Picture",
     "Provenance",
+    "ReferenceInput",
     "ReferenceSelection",
+    "ReferenceSet",
     "ResourceExhausted",
     "ResultWarning",
     "ServerInfo",

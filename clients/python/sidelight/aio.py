@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import grpc
 import grpc.aio
+from numpy.typing import ArrayLike
 
 from sidelight.arrays import Inputs
 from sidelight.channel import DEFAULT_MAX_MESSAGE_BYTES, Option, channel_options
@@ -20,11 +21,15 @@ from sidelight.linearity_options import LinearityOptions, shows_linearity_option
 from sidelight.linearity_run import LinearityRun
 from sidelight.models import Model, ModelDetail, ServerInfo
 from sidelight.pace import Deadline
+from sidelight.references import ReferenceSet, decode_reference
 from sidelight.selection import ReferenceSelection, parse_model
+from sidelight.upload import Examples, Upload
 from sidelight.v1 import (
     explain_service_pb2_grpc,
     model_service_pb2,
     model_service_pb2_grpc,
+    reference_service_pb2,
+    reference_service_pb2_grpc,
     server_service_pb2,
     server_service_pb2_grpc,
 )
@@ -65,6 +70,7 @@ class AsyncClient:
             self._channel = grpc.aio.secure_channel(target, credentials, all_options)
         self._server = server_service_pb2_grpc.ServerServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self._references = reference_service_pb2_grpc.ReferenceServiceStub(self._channel)
         self._explain = explain_service_pb2_grpc.ExplainServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -110,6 +116,67 @@ class AsyncClient:
         """See `sidelight.Client.unload`."""
         request = model_service_pb2.UnloadModelRequest(model=parse_model(model))
         return decode_model((await self._call(self._models.UnloadModel, request, Deadline(timeout))).model)
+
+    async def references(self, *, timeout: float | None = None) -> tuple[ReferenceSet, ...]:
+        """See `sidelight.Client.references`."""
+        deadline = Deadline(timeout)
+        found: list[ReferenceSet] = []
+        request = reference_service_pb2.ListReferencesRequest()
+        while True:
+            response = await self._call(self._references.ListReferences, request, deadline)
+            found.extend(decode_reference(reference) for reference in response.references)
+            if not response.next_page_token:
+                return tuple(found)
+            request = reference_service_pb2.ListReferencesRequest(page_token=response.next_page_token)
+
+    async def reference(self, name: str, *, timeout: float | None = None) -> ReferenceSet:
+        """See `sidelight.Client.reference`."""
+        request = reference_service_pb2.GetReferenceRequest(name=name)
+        return decode_reference((await self._call(self._references.GetReference, request, Deadline(timeout))).reference)
+
+    async def create_reference(
+        self,
+        name: str,
+        x: Examples | AsyncIterator[Any],
+        labels: ArrayLike | None = None,
+        *,
+        model: str | None = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> ReferenceSet:
+        """See `sidelight.Client.create_reference`. An iterator of chunks may be asynchronous."""
+        remaining = Deadline(timeout).remaining()
+        upload = Upload(name, x, labels, model or "", progress, self._max_message_bytes)
+        try:
+            response = await self._references.CreateReference(upload.messages_async(), timeout=remaining)
+        except grpc.RpcError as error:
+            if upload.failure is not None:
+                raise upload.failure from error
+            raise from_rpc_error(error, self.target) from error
+        return decode_reference(response.reference)
+
+    async def import_reference(
+        self,
+        name: str,
+        path: str,
+        *,
+        inputs_key: str | None = None,
+        labels_key: str | None = None,
+        model: str | None = None,
+        timeout: float | None = None,
+    ) -> ReferenceSet:
+        """See `sidelight.Client.import_reference`."""
+        request = reference_service_pb2.ImportReferenceRequest(
+            name=name, path=path, inputs_key=inputs_key or "", labels_key=labels_key or "", model=model or ""
+        )
+        return decode_reference(
+            (await self._call(self._references.ImportReference, request, Deadline(timeout))).reference
+        )
+
+    async def delete_reference(self, name: str, *, timeout: float | None = None) -> None:
+        """See `sidelight.Client.delete_reference`."""
+        request = reference_service_pb2.DeleteReferenceRequest(name=name)
+        await self._call(self._references.DeleteReference, request, Deadline(timeout))
 
     @shows_linearity_options
     async def linearity(

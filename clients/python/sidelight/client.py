@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
 import grpc
+from numpy.typing import ArrayLike
 
 from sidelight.arrays import Inputs
 from sidelight.channel import DEFAULT_MAX_MESSAGE_BYTES, Option, channel_options
@@ -18,11 +19,15 @@ from sidelight.linearity_options import LinearityOptions, shows_linearity_option
 from sidelight.linearity_run import LinearityRun
 from sidelight.models import Model, ModelDetail, ServerInfo
 from sidelight.pace import Deadline
+from sidelight.references import ReferenceSet, decode_reference
 from sidelight.selection import ReferenceSelection, parse_model
+from sidelight.upload import Examples, Upload
 from sidelight.v1 import (
     explain_service_pb2_grpc,
     model_service_pb2,
     model_service_pb2_grpc,
+    reference_service_pb2,
+    reference_service_pb2_grpc,
     server_service_pb2,
     server_service_pb2_grpc,
 )
@@ -77,6 +82,7 @@ class Client:
             self._channel = grpc.secure_channel(target, credentials, all_options)
         self._server = server_service_pb2_grpc.ServerServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self._references = reference_service_pb2_grpc.ReferenceServiceStub(self._channel)
         self._explain = explain_service_pb2_grpc.ExplainServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -139,6 +145,90 @@ class Client:
         """
         request = model_service_pb2.UnloadModelRequest(model=parse_model(model))
         return decode_model(self._call(self._models.UnloadModel, request, Deadline(timeout)).model)
+
+    def references(self, *, timeout: float | None = None) -> tuple[ReferenceSet, ...]:
+        """Lists the reference sets that the server keeps."""
+        deadline = Deadline(timeout)
+        found: list[ReferenceSet] = []
+        request = reference_service_pb2.ListReferencesRequest()
+        while True:
+            response = self._call(self._references.ListReferences, request, deadline)
+            found.extend(decode_reference(reference) for reference in response.references)
+            if not response.next_page_token:
+                return tuple(found)
+            request = reference_service_pb2.ListReferencesRequest(page_token=response.next_page_token)
+
+    def reference(self, name: str, *, timeout: float | None = None) -> ReferenceSet:
+        """Describes one reference set."""
+        request = reference_service_pb2.GetReferenceRequest(name=name)
+        return decode_reference(self._call(self._references.GetReference, request, Deadline(timeout)).reference)
+
+    def create_reference(
+        self,
+        name: str,
+        x: Examples,
+        labels: ArrayLike | None = None,
+        *,
+        model: str | None = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> ReferenceSet:
+        """Uploads a reference set, in chunks; all of it is there at the end, or nothing.
+
+        Args:
+            name: 1 to 63 of a-z, 0-9, ``-``, ``_`` and ``.``, beginning with a letter or digit.
+            x: the examples: an array whose first axis counts them (also a memory-mapped one), a dict of arrays by
+                input name, or an iterator of chunks, each of which is one of these or a pair ``(x, labels)``.
+            labels: of the examples: whole numbers for classes, one-hot rows, or floating-point targets.
+            model: if given, examples and labels must fit this model.
+            progress: called with (done, total) examples after each chunk; for an iterator, total is 0.
+            timeout: in seconds.
+
+        Raises:
+            InvalidArgument: the examples can not be sent, or the server refuses one of them, which it names.
+            AlreadyExists: there is a set of that name.
+            SidelightError: the call failed.
+        """
+        remaining = Deadline(timeout).remaining()
+        upload = Upload(name, x, labels, model or "", progress, self._max_message_bytes)
+        try:
+            response = self._references.CreateReference(upload.messages(), timeout=remaining)
+        except grpc.RpcError as error:
+            if upload.failure is not None:
+                raise upload.failure from error
+            raise from_rpc_error(error, self.target) from error
+        return decode_reference(response.reference)
+
+    def import_reference(
+        self,
+        name: str,
+        path: str,
+        *,
+        inputs_key: str | None = None,
+        labels_key: str | None = None,
+        model: str | None = None,
+        timeout: float | None = None,
+    ) -> ReferenceSet:
+        """Makes a reference set of a file that the server can read, below its import directory.
+
+        Args:
+            name: see `create_reference`.
+            path: the file, relative to that directory: ``.npz``, ``.npy`` or ``.parquet``.
+            inputs_key: the array (``.npz``) or column (``.parquet``) of the examples; by default ``x``.
+            labels_key: that of the labels, for ``.npy`` the path of a second file, ``"-"`` for none; by default
+                ``y`` where there is one.
+            model: if given, examples and labels must fit this model.
+            timeout: in seconds.
+        """
+        request = reference_service_pb2.ImportReferenceRequest(
+            name=name, path=path, inputs_key=inputs_key or "", labels_key=labels_key or "", model=model or ""
+        )
+        return decode_reference(self._call(self._references.ImportReference, request, Deadline(timeout)).reference)
+
+    def delete_reference(self, name: str, *, timeout: float | None = None) -> None:
+        """Deletes a reference set that nothing uses."""
+        request = reference_service_pb2.DeleteReferenceRequest(name=name)
+        self._call(self._references.DeleteReference, request, Deadline(timeout))
 
     @shows_linearity_options
     def linearity(

@@ -12,6 +12,7 @@ from sidelight.status_details import STATUS_DETAILS_KEY, FieldViolation, StatusD
 __all__ = [
     "AlreadyExists",
     "Cancelled",
+    "DataLoss",
     "DeadlineExceeded",
     "FailedPrecondition",
     "FieldViolation",
@@ -111,6 +112,12 @@ class DeadlineExceeded(SidelightError, TimeoutError):
     default_code = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+class DataLoss(SidelightError):
+    """An upload broke off before all of it had arrived."""
+
+    default_code = grpc.StatusCode.DATA_LOSS
+
+
 class Cancelled(SidelightError):
     """The call was cancelled."""
 
@@ -134,6 +141,7 @@ _BY_CODE: dict[grpc.StatusCode, type[SidelightError]] = {
         Unimplemented,
         Unavailable,
         DeadlineExceeded,
+        DataLoss,
         Cancelled,
         InternalError,
     )

@@ -1,4 +1,4 @@
-"""The command line: ``sidelight serve``, ``demo``, ``models``, ``explain``.
+"""The command line: ``sidelight serve``, ``demo``, ``models``, ``references``, ``explain``.
 
 Modules here import only typer at the top, so that help and completion answer at once; what a command
 needs it imports when it runs.

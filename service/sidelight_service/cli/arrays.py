@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def read_inputs(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
+def read_inputs(path: Path, *, mapped: bool = False) -> NDArray[Any] | dict[str, NDArray[Any]]:
     """Reads the instances of a file.
 
     Args:
         path: a .npy file, or a .npz file with one array per model input.
+        mapped: whether a .npy file is mapped into memory rather than read.
 
     Returns:
         The array, if there is one; else the arrays by name.
@@ -29,7 +30,7 @@ def read_inputs(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
 
     try:
         # Files come from anywhere, and unpickling runs code.
-        content = np.load(path, allow_pickle=False)
+        content = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
         if not isinstance(content, np.lib.npyio.NpzFile):
             return np.asarray(content)
         with content:

@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sidelight_service.cli.arrays import parse_range, read_array, read_inputs
+from sidelight_service.cli.selection import (
+    ByPredictionOption,
+    ClassesOption,
+    IndicesOption,
+    SampleOption,
+    SampleSeedOption,
+    selection,
+)
 from sidelight_service.cli.terminal import (
     DEFAULT_SERVER,
     USAGE,
@@ -24,7 +32,7 @@ from sidelight_service.cli.terminal import (
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from sidelight import LinearityExplanation
+    from sidelight import LinearityExplanation, ReferenceSelection
 
 
 class Aggregate(StrEnum):
@@ -69,9 +77,17 @@ _File = typer.Option(exists=True, dir_okay=False, readable=True)
 def linearity(
     model: Annotated[str, typer.Option(help="NAME, NAME:VERSION or NAME@LABEL.")],
     input_: Annotated[
-        Path,
+        Path | None,
         typer.Option("--input", exists=True, dir_okay=False, help="The rows to explain: .npy, or .npz by input name."),
-    ],
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="In place of --input: explain rows of this reference set of the server.")
+    ] = None,
+    indices: IndicesOption = None,
+    classes: ClassesOption = None,
+    by_prediction: ByPredictionOption = False,
+    sample: SampleOption = None,
+    sample_seed: SampleSeedOption = None,
     layers: Annotated[
         str | None, typer.Option(help="Layers to measure beside the output: 'all', or names with commas.")
     ] = None,
@@ -84,9 +100,15 @@ def linearity(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Rows whose least and greatest values are the feature range."),
     ] = None,
+    range_reference: Annotated[
+        str | None, typer.Option(help="The same, over all rows of this reference set of the server.")
+    ] = None,
     neighbours: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Take the nearest of these rows in place of random samples."),
+    ] = None,
+    neighbours_reference: Annotated[
+        str | None, typer.Option(help="The same, of all rows of this reference set of the server.")
     ] = None,
     epsilon: Annotated[
         float | None, typer.Option(help="Half-width of the neighbourhood, as a share of the range. Default: 0.04.")
@@ -119,17 +141,21 @@ def linearity(
     """Measure how linear a model is around each row of a file, at its output and at inner layers.
 
     0 is perfectly linear. If neither a range nor neighbours are given, the range of each feature is
-    taken from the input itself.
+    taken from the input itself, or from the whole reference set.
     """
     _check_targets(out, plot)
-    x = read_inputs(input_)
+    _check_exclusive("--range-data", range_data, "--range-reference", range_reference)
+    _check_exclusive("--neighbours", neighbours, "--neighbours-reference", neighbours_reference)
+    chosen = selection(reference, indices, classes, sample, sample_seed, by_prediction=by_prediction)
+    if (input_ is None) == (chosen is None):
+        fail("give the rows to explain: either --input FILE or --reference NAME", status=USAGE)
     options: dict[str, Any] = {
         "layers": layers if layers is None or layers == "all" else [name for name in layers.split(",") if name],
         "samples": samples,
         "aggregate": aggregate and aggregate.value,
         "feature_range": None if feature_range is None else parse_range(feature_range),
-        "range_data": None if range_data is None else read_array(range_data),
-        "neighbours": None if neighbours is None else read_array(neighbours),
+        "range_data": _rows(range_data, range_reference),
+        "neighbours": _rows(neighbours, neighbours_reference),
         "epsilon": epsilon,
         "resolution": resolution,
         "clip": True if clip else None,
@@ -141,8 +167,15 @@ def linearity(
         "draws": draws and draws.value,
         "runtime": None if runtime is RuntimeChoice.AUTO else runtime.value,
     }
-    if all(options[way] is None for way in ("feature_range", "range_data", "neighbours")):
-        options["range_data"] = _range_of_input(x, input_)
+    has_range = any(options[way] is not None for way in ("feature_range", "range_data", "neighbours"))
+    x: Any = chosen
+    if input_ is not None:
+        x = read_inputs(input_)
+        if not has_range:
+            options["range_data"] = _range_of_input(x, input_)
+    elif not has_range:
+        note(f"No feature range given: taking the least and greatest value of each feature over all of {reference}.")
+        options["range_data"] = selection(reference)
     explanation = _measure(server, model, x, options, timeout)
     _write(explanation, as_json=as_json, out=out, plot=plot)
 
@@ -152,6 +185,16 @@ def _measure(server: str, model: str, x: Any, options: dict[str, Any], timeout: 
 
     with failures_reported(), sidelight.connect(server) as client, progress_bar(f"linearity of {model}") as progress:
         return client.linearity(model, x, progress=progress, timeout=timeout, **options)
+
+
+def _rows(path: Path | None, reference: str | None) -> NDArray[Any] | ReferenceSelection | None:
+    """The rows of a file, or all of a reference set; None where neither is given."""
+    return selection(reference) if path is None else read_array(path)
+
+
+def _check_exclusive(one: str, first: object, other: str, second: object) -> None:
+    if first is not None and second is not None:
+        fail(f"{one} and {other} exclude each other; give one of them", status=USAGE)
 
 
 def _range_of_input(x: NDArray[Any] | dict[str, NDArray[Any]], path: Path) -> NDArray[Any]:

@@ -16,6 +16,7 @@ from sidelight_service.cli.terminal import (
     console,
     failures_reported,
     note,
+    size_in_words,
 )
 
 if TYPE_CHECKING:
@@ -119,7 +120,14 @@ def _print_models(models: Sequence[Model]) -> None:
 
 def _version_cells(version: ModelVersion) -> list[str]:
     labels = ", ".join(version.labels)
-    return [str(version.version), version.state, version.format, labels, _size(version.size_bytes), version.digest[:19]]
+    return [
+        str(version.version),
+        version.state,
+        version.format,
+        labels,
+        size_in_words(version.size_bytes),
+        version.digest[:19],
+    ]
 
 
 def _print_detail(detail: ModelDetail) -> None:
@@ -135,7 +143,7 @@ def _print_detail(detail: ModelDetail) -> None:
         "format": version.format,
         "producer": detail.producer,
         "digest": version.digest,
-        "size": _size(version.size_bytes),
+        "size": size_in_words(version.size_bytes),
         "parameters": f"{detail.parameter_count:,}",
         "kind": "classifier" if detail.classifier else "regressor",
         "inputs": "; ".join(_spec(spec) for spec in detail.inputs),
@@ -169,12 +177,3 @@ def _spec(spec: TensorSpec) -> str:
 
 def _shape(shape: tuple[int, ...] | None) -> str:
     return "unknown" if shape is None else "[" + ", ".join("?" if n < 0 else str(n) for n in shape) + "]"
-
-
-def _size(size_bytes: int) -> str:
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"

@@ -35,6 +35,9 @@ def serve(
         typer.Option(help="The model repository: NAME/VERSION/model.onnx or saved_model.pb. Only read. Required."),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Where reference sets and jobs are kept. Default: nowhere.")] = None,
+    import_directory: Annotated[
+        Path | None, typer.Option(help="Where reference sets may be imported from. Only read. Default: nowhere.")
+    ] = None,
     address: Annotated[
         list[str] | None,
         typer.Option(help="Where to listen: host:port or unix:/path. May be repeated. Default: 0.0.0.0:8461."),
@@ -66,6 +69,7 @@ def serve(
     given = {
         "models": models,
         "data": data,
+        "import_directory": import_directory,
         "addresses": tuple(address) if address else None,
         "mode": mode and mode.value,
         "load": tuple(load) if load else None,

@@ -48,6 +48,16 @@ def fail(message: str, *, status: int = FAILED) -> NoReturn:
     raise typer.Exit(status)
 
 
+def size_in_words(size_bytes: int) -> str:
+    """A number of bytes for a person: ``46.9 KiB``."""
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
 @contextmanager
 def failures_reported() -> Iterator[None]:
     """Turns errors of the client into a message and an exit status."""

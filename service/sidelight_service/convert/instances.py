@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import numpy as np
 from sidelight.v1 import reference_pb2
 from sidelight_engines.errors import InvalidField
 from sidelight_engines.graph.graph import TensorSpec
 
 from sidelight_service.convert.tensors import Array, convert_values, tensor_to_array
-from sidelight_service.errors import NotBuiltYet
+
+if TYPE_CHECKING:
+    from sidelight_service.references.selecting import SelectedExamples
+
+Select = Callable[[reference_pb2.ReferenceSelection, str], "SelectedExamples"]
+"""Resolves a selection of a reference set; takes its path in the request too, for errors."""
 
 
-def single_input(wire: reference_pb2.Instances, field: str, spec: TensorSpec) -> tuple[Array, str]:
+def single_input(wire: reference_pb2.Instances, field: str, spec: TensorSpec, select: Select) -> tuple[Array, str]:
     """Reads instances of a model with one input.
 
     Args:
         wire: the wire form.
         field: its path in the request, for errors.
         spec: the input.
+        select: resolves a selection of a reference set.
 
     Returns:
-        The instances in the input's type, axis 0 the batch; and the path of the tensor that they came in.
-        Shapes and values are the engine's to check.
+        The instances in the input's type, axis 0 the batch; and the path of the tensor that they came in, or of
+        the selection. Those of a reference set may be memory-mapped. Shapes and values are the engine's to check.
 
     Raises:
         InvalidField: they are missing, named wrongly or malformed.
-        NotBuiltYet: they are selected from a reference set.
+        ReferenceNotFound: they are selected from a set that is gone.
     """
     source = wire.WhichOneof("source")
     if source is None:
         raise InvalidField(field, "is not set", "set `inline` with a tensor whose first axis is the batch")
     if source == "reference":
-        raise NotBuiltYet(f"{field}.reference", "send the instances inline")
+        path = f"{field}.reference"
+        return select(wire.reference, path).inputs((spec,))[spec.name], path
     inputs = wire.inline.inputs
     path = f"{field}.inline.inputs"
     if len(inputs) != 1:
@@ -42,10 +52,10 @@ def single_input(wire: reference_pb2.Instances, field: str, spec: TensorSpec) ->
         )
     path = f"{path}[0].tensor"
     array = tensor_to_array(inputs[0].tensor, path, spec.dtype)
-    return _as_input(array, spec, path), path
+    return as_input(array, spec, path), path
 
 
-def _as_input(array: Array, spec: TensorSpec, field: str) -> Array:
+def as_input(array: Array, spec: TensorSpec, field: str) -> Array:
     """Numbers in another type than the input's are converted, if they fit: images often come as bytes."""
     wanted = np.dtype(spec.dtype)
     if array.dtype.kind == "f" and wanted.kind == "f" and array.dtype.itemsize > wanted.itemsize:

@@ -29,7 +29,7 @@ from sidelight_engines.linearity import (
     ZeroReason,
 )
 
-from sidelight_service.convert.instances import single_input
+from sidelight_service.convert.instances import Select, single_input
 from sidelight_service.convert.tensors import tensor_to_array
 
 _PARAMETERS = "parameters"
@@ -48,17 +48,20 @@ def enum_from_proto(wire: int, prefix: str, descriptor: Any, kind: type[Enum], f
     return None if wire == 0 else kind[known.name.removeprefix(prefix)]
 
 
-def parameters_from_proto(wire: linearity_pb2.LinearityParameters, spec: TensorSpec) -> LinearityParameters:
+def parameters_from_proto(
+    wire: linearity_pb2.LinearityParameters, spec: TensorSpec, select: Select
+) -> LinearityParameters:
     """Reads the parameters; what the request leaves out takes the engine's default.
 
     Args:
         wire: the wire form.
         spec: the model's input, whose type tensors without one have.
+        select: resolves selections of reference sets.
 
     Raises:
         InvalidField: something required is missing or malformed. Limits are the engine's to check.
     """
-    given: dict[str, Any] = {"sampling": _sampling(wire, spec)}
+    given: dict[str, Any] = {"sampling": _sampling(wire, spec, select)}
     for name in ("samples", "probability_floor", "confidence_level"):
         if wire.HasField(name):
             given[name] = getattr(wire, name)
@@ -96,7 +99,7 @@ def _draws(wire: linearity_pb2.RandomDraws) -> RandomDraws:
     )
 
 
-def _sampling(wire: linearity_pb2.LinearityParameters, spec: TensorSpec) -> GridSampling | KnnSampling:
+def _sampling(wire: linearity_pb2.LinearityParameters, spec: TensorSpec, select: Select) -> GridSampling | KnnSampling:
     which = wire.WhichOneof("sampling")
     if which is None:
         raise InvalidField(
@@ -104,12 +107,12 @@ def _sampling(wire: linearity_pb2.LinearityParameters, spec: TensorSpec) -> Grid
         )
     if which == "knn":
         field = f"{_PARAMETERS}.knn.data"
-        return KnnSampling(_rows(wire.knn.data, field, spec))
+        return KnnSampling(_rows(wire.knn.data, field, spec, select))
     given = {name: getattr(wire.grid, name) for name in ("epsilon", "resolution") if wire.grid.HasField(name)}
-    return GridSampling(_feature_range(wire.grid.feature_range, spec), clip=wire.grid.clip, **given)
+    return GridSampling(_feature_range(wire.grid.feature_range, spec, select), clip=wire.grid.clip, **given)
 
 
-def _feature_range(wire: linearity_pb2.FeatureRange, spec: TensorSpec) -> FeatureRange:
+def _feature_range(wire: linearity_pb2.FeatureRange, spec: TensorSpec, select: Select) -> FeatureRange:
     field = f"{_PARAMETERS}.grid.feature_range"
     which = wire.WhichOneof("source")
     if which is None:
@@ -125,11 +128,11 @@ def _feature_range(wire: linearity_pb2.FeatureRange, spec: TensorSpec) -> Featur
             tensor_to_array(bounds.minimum, f"{field}.per_feature.minimum", "float64"),
             tensor_to_array(bounds.maximum, f"{field}.per_feature.maximum", "float64"),
         )
-    return DataRange(_rows(wire.data, f"{field}.data", spec))
+    return DataRange(_rows(wire.data, f"{field}.data", spec, select))
 
 
-def _rows(wire: reference_pb2.Instances, field: str, spec: TensorSpec) -> Rows:
-    array, path = single_input(wire, field, spec)
+def _rows(wire: reference_pb2.Instances, field: str, spec: TensorSpec, select: Select) -> Rows:
+    array, path = single_input(wire, field, spec, select)
     return Rows(array, path)
 
 

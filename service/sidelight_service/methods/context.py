@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from google.protobuf import duration_pb2
@@ -11,6 +12,9 @@ from sidelight_engines.control import Control
 from sidelight_engines.model import Model
 
 from sidelight_service import __version__
+from sidelight_service.methods.predictions import predicted_classes
+from sidelight_service.references.selecting import Selector
+from sidelight_service.references.store import Location
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class MethodContext:
         control: progress and stopping.
         chunk_bytes: what one chunk of activations may take, in bytes.
         queue_seconds: how long the call waited.
+        references: where the reference sets are that the request names, by name.
         started: on the clock of time.monotonic().
     """
 
@@ -35,7 +40,15 @@ class MethodContext:
     control: Control
     chunk_bytes: int
     queue_seconds: float
+    references: Mapping[str, Location] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
+
+    def selector(self) -> Selector:
+        """What resolves the selections of reference sets in the request."""
+        return Selector(
+            self.references,
+            lambda examples, field: predicted_classes(self.model, examples, field, self.control, self.chunk_bytes),
+        )
 
     def provenance(
         self, runtime: model_pb2.Runtime.ValueType, forward_rows: int, warnings: list[explanation_pb2.Warning]

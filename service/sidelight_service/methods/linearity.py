@@ -38,8 +38,9 @@ def explain(context: MethodContext, payload: bytes) -> bytes:
         raise MethodNotSupported("linearity", support.reason)
     rendering = rendering_from_proto(request.render)
     spec = model.graph.inputs[0]
-    parameters = parameters_from_proto(request.parameters, spec)
-    instances, field = single_input(request.instances, "instances", spec)
+    select = context.selector().select
+    parameters = parameters_from_proto(request.parameters, spec, select)
+    instances, field = single_input(request.instances, "instances", spec, select)
     runtime = model.runtime(_runtime(request.parameters))
     result = measure_linearity(
         model.graph,

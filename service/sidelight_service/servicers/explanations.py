@@ -16,6 +16,8 @@ from sidelight.v1 import explain_service_pb2
 
 from sidelight_service.calls import current_call
 from sidelight_service.methods.names import BUILT
+from sidelight_service.references.resolving import leased
+from sidelight_service.references.store import ReferenceStore
 from sidelight_service.repository.catalogue import Catalogue
 from sidelight_service.servicers.unbuilt import unbuilt_method
 from sidelight_service.worker.pool import WorkerPool
@@ -28,8 +30,11 @@ _SERVICE = explain_service_pb2.DESCRIPTOR.services_by_name["ExplainService"]
 class Explanations:
     """ExplainService over the workers."""
 
-    def __init__(self, catalogue: Catalogue, pool: WorkerPool, max_call_seconds: float) -> None:
+    def __init__(
+        self, catalogue: Catalogue, references: ReferenceStore, pool: WorkerPool, max_call_seconds: float
+    ) -> None:
         self._catalogue = catalogue
+        self._references = references
         self._pool = pool
         self._max_call_seconds = max_call_seconds
 
@@ -56,4 +61,6 @@ class Explanations:
         allowed = self._max_call_seconds if remaining is None else min(remaining, self._max_call_seconds)
         with self._catalogue.lease(request.model) as (record, serving):
             call.fields.update(version=record.folder.version, digest=serving.digest)
-            return await self._pool.run(method, serving.key, call.raw, time.monotonic() + allowed)
+            deadline = time.monotonic() + allowed
+            async with leased(self._references, request) as locations:
+                return await self._pool.run(method, serving.key, call.raw, deadline, locations)

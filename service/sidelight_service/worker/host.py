@@ -19,6 +19,7 @@ from sidelight_service.convert.details import model_to_detail
 from sidelight_service.errors import CallTimedOut, WorkerLost
 from sidelight_service.methods import linearity
 from sidelight_service.methods.context import MethodContext
+from sidelight_service.references.store import Location
 
 METHODS: Mapping[str, Callable[[MethodContext, bytes], bytes]] = {
     "ExplainLinearity": linearity.explain,
@@ -116,6 +117,7 @@ class Host:
             control=Control(should_stop=should_stop),
             chunk_bytes=self._options.chunk_bytes,
             queue_seconds=call.arguments["waited"] + call.queue_seconds,
+            references={name: Location(**where) for name, where in call.arguments["references"].items()},
         )
         try:
             return METHODS[call.arguments["method"]](context, call.payload)

@@ -8,12 +8,14 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import structlog
 from sidelight_engines.errors import SidelightError
 
 from sidelight_service.errors import CallTimedOut, QueueFull, ShuttingDown, WorkerLost
+from sidelight_service.references.store import Location
 from sidelight_service.status import Failure
 from sidelight_service.worker.link import WorkerLink
 
@@ -153,7 +155,14 @@ class WorkerPool:
         )
         return answers[0]
 
-    async def run(self, method: str, key: str, request: bytes, deadline: float) -> bytes:
+    async def run(
+        self,
+        method: str,
+        key: str,
+        request: bytes,
+        deadline: float,
+        references: Mapping[str, Location] = MappingProxyType({}),
+    ) -> bytes:
         """Runs a method on a model in the next free worker.
 
         Args:
@@ -161,6 +170,7 @@ class WorkerPool:
             key: the model.
             request: the serialized request.
             deadline: when to give up, on the clock of time.monotonic().
+            references: where the reference sets are that the request names, by name; the caller holds leases.
 
         Returns:
             The serialized response.
@@ -178,7 +188,15 @@ class WorkerPool:
         try:
             if link is None:
                 raise WorkerLost("the compute worker is gone and being restarted; retry")
-            call, answer = link.begin("run", request, method=method, key=key, deadline=deadline, waited=waited)
+            call, answer = link.begin(
+                "run",
+                request,
+                method=method,
+                key=key,
+                deadline=deadline,
+                waited=waited,
+                references={name: vars(location) for name, location in references.items()},
+            )
         except WorkerLost:
             self._give_back(slot)
             raise

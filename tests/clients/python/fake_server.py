@@ -25,6 +25,9 @@ from sidelight.v1 import (
     model_pb2,
     model_service_pb2,
     model_service_pb2_grpc,
+    reference_pb2,
+    reference_service_pb2,
+    reference_service_pb2_grpc,
     tensor_pb2,
 )
 
@@ -60,6 +63,8 @@ class FakeServer:
         versions: the version that serves each next call; the last one stays.
         digests: likewise.
         seconds: how long a linearity call takes.
+        references: the reference sets, listed two to a page.
+        refuse_chunk: refuses an upload at its chunk of this number, from 0.
     """
 
     address: str = ""
@@ -70,6 +75,8 @@ class FakeServer:
     seconds: float = 0.0
     pages: list[list[model_pb2.Model]] = field(default_factory=list)
     detail: model_pb2.ModelDetail = field(default_factory=model_pb2.ModelDetail)
+    references: list[reference_pb2.ReferenceSet] = field(default_factory=list)
+    refuse_chunk: int | None = None
 
     def take(self, request: Any, context: grpc.ServicerContext) -> None:
         self.requests.append(request)
@@ -178,6 +185,60 @@ class _Models(model_service_pb2_grpc.ModelServiceServicer):
         return model_service_pb2.UnloadModelResponse(model=model_pb2.Model(name=request.model.name, versions=[version]))
 
 
+class _References(reference_service_pb2_grpc.ReferenceServiceServicer):
+    def __init__(self, fake: FakeServer) -> None:
+        self._fake = fake
+
+    def ListReferences(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._fake.take(request, context)
+        first = int(request.page_token or 0)
+        more = first + 2 < len(self._fake.references)
+        return reference_service_pb2.ListReferencesResponse(
+            references=self._fake.references[first : first + 2], next_page_token=str(first + 2) if more else ""
+        )
+
+    def GetReference(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._fake.take(request, context)
+        return reference_service_pb2.GetReferenceResponse(reference=self._fake.references[0])
+
+    def ImportReference(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._fake.take(request, context)
+        return reference_service_pb2.ImportReferenceResponse(reference=reference_set(request.name))
+
+    def DeleteReference(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._fake.take(request, context)
+        return reference_service_pb2.DeleteReferenceResponse()
+
+    def CreateReference(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Any:
+        fake = self._fake
+        parts = []
+        for number, part in enumerate(request_iterator):
+            parts.append(part)
+            if number - 1 == fake.refuse_chunk:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such chunk")
+        fake.take(parts, context)
+        if parts[-1].WhichOneof("part") != "trailer":
+            context.abort(grpc.StatusCode.DATA_LOSS, "no trailer")
+        created = reference_set(parts[0].header.name)
+        created.count = parts[-1].trailer.count
+        return reference_service_pb2.CreateReferenceResponse(reference=created)
+
+
+def reference_set(name: str) -> reference_pb2.ReferenceSet:
+    """A reference set as GetReference shows it, with every field set."""
+    described = reference_pb2.ReferenceSet(
+        name=name,
+        digest="sha256:" + "b" * 64,
+        count=1500,
+        class_counts={1: 500, 0: 1000},
+        labelled=True,
+        size_bytes=384_512,
+    )
+    described.inputs.add(data_type=tensor_pb2.DATA_TYPE_FLOAT32, shape=[8, 8, 1], minimum=0.0, maximum=1.0)
+    described.create_time.FromJsonString("2026-01-02T03:04:05Z")
+    return described
+
+
 @contextmanager
 def serving(address: str = "localhost:0") -> Iterator[FakeServer]:
     """Runs a fake server, by default on a free port."""
@@ -186,6 +247,7 @@ def serving(address: str = "localhost:0") -> Iterator[FakeServer]:
     server = grpc.server(futures.ThreadPoolExecutor(4), options=options)
     explain_service_pb2_grpc.add_ExplainServiceServicer_to_server(_Explain(fake), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Models(fake), server)
+    reference_service_pb2_grpc.add_ReferenceServiceServicer_to_server(_References(fake), server)
     port = server.add_insecure_port(address)
     fake.address = address.replace(":0", f":{port}")
     server.start()

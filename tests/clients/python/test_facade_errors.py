@@ -37,7 +37,8 @@ BAD_REQUEST = error_details_pb2.BadRequest(
         (grpc.StatusCode.DEADLINE_EXCEEDED, sidelight.DeadlineExceeded),
         (grpc.StatusCode.CANCELLED, sidelight.Cancelled),
         (grpc.StatusCode.INTERNAL, sidelight.InternalError),
-        (grpc.StatusCode.DATA_LOSS, sidelight.SidelightError),
+        (grpc.StatusCode.DATA_LOSS, sidelight.DataLoss),
+        (grpc.StatusCode.ABORTED, sidelight.SidelightError),
     ],
 )
 def test_each_kind_of_status_has_its_class(
