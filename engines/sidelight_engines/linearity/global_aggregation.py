@@ -108,14 +108,16 @@ class GlobalAggregation:
         """Compares the sums with the outputs of the superpositions, which follow `taken` rows of samples."""
         scores = []
         ends = slice(taken, taken + count)
+        done: dict[int, Array] = {}
         for target, values in enumerate(evaluated):
-            with np.errstate(invalid="ignore"):
-                difference = norms(sums[target] - values.numbers[ends])
-            magnitude = norms(sums[target])
-            size = np.maximum(rounded[target], values.sizes(ends))
-            for found in (difference, magnitude, size):
-                self._m.require_finite(found, target, first)
-            scores.append(Scores(difference, magnitude, size, None))
+            found = done.get(id(values))
+            if found is None:
+                with np.errstate(invalid="ignore"):
+                    difference = norms(sums[target] - values.numbers[ends])
+                size = np.maximum(rounded[target], values.sizes(ends))
+                found = done[id(values)] = np.stack([difference, norms(sums[target]), size], axis=1)
+            self._m.require_finite(found, target, first)
+            scores.append(Scores(found[:, 0], found[:, 1], found[:, 2], None))
         return scores
 
     def _jackknife(self, first: int, superposed: Array, sums: list[Array], scores: list[Scores]) -> Passes:

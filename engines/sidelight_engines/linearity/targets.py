@@ -12,7 +12,7 @@ from sidelight_engines.linearity.rounding import norms
 from sidelight_engines.runtime.runtime import Array
 
 # Rows up to this size are widened to float64, which costs next to nothing there.
-_SMALL = 4096
+_SMALL = 1024
 
 
 @dataclass(frozen=True)
