@@ -100,6 +100,23 @@ class NotAllowed(SidelightError):
         self.setting = setting
 
 
+class JobNotFound(SidelightError):
+    """No job of that id is kept."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(f"no job {job!r}; it was deleted, its time was up, or it never was; ListJobs lists them")
+        self.job = job
+
+
+class WrongJobState(SidelightError):
+    """The job is not in a state that allows this."""
+
+    def __init__(self, job: str, state: str, detail: str) -> None:
+        super().__init__(f"job {job!r} is {state.lower()}: {detail}")
+        self.job = job
+        self.state = state
+
+
 class ReferenceNotFound(SidelightError):
     """There is no reference set of that name, or it can not be read."""
 

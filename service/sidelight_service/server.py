@@ -17,6 +17,7 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from sidelight.v1 import (
     explain_service_pb2,
     job_service_pb2,
+    job_service_pb2_grpc,
     model_service_pb2,
     model_service_pb2_grpc,
     reference_service_pb2,
@@ -27,16 +28,17 @@ from sidelight.v1 import (
 
 from sidelight_service import __version__
 from sidelight_service.calls import CallInterceptor
+from sidelight_service.jobs.jobs import Jobs
 from sidelight_service.logs import configure_logs
 from sidelight_service.references.store import ReferenceStore
 from sidelight_service.repository.catalogue import Catalogue
 from sidelight_service.servicers.explanations import Explanations
 from sidelight_service.servicers.health import Health
 from sidelight_service.servicers.info import InfoServicer
+from sidelight_service.servicers.jobs import JobServicer
 from sidelight_service.servicers.models import ModelServicer
 from sidelight_service.servicers.references import ReferenceServicer
 from sidelight_service.servicers.reflection import add_reflection
-from sidelight_service.servicers.unbuilt import unbuilt_service
 from sidelight_service.settings import MEBIBYTE, Settings
 from sidelight_service.worker.pool import WorkerPool
 
@@ -47,6 +49,14 @@ class Server:
     """A Sidelight server. `start`, then `stop`; both in one event loop."""
 
     def __init__(self, settings: Settings) -> None:
+        """Prepares a server.
+
+        Args:
+            settings: its settings.
+
+        Raises:
+            OSError: the data directory can not be used.
+        """
         self._settings = settings
         self._changed = asyncio.Event()
         self._health = Health()
@@ -64,6 +74,8 @@ class Server:
             on_change=self._changed.set,
             on_model_lost=self.catalogue.lose,
         )
+        data = settings.data
+        self._jobs = None if data is None else Jobs(data, settings, self.catalogue, self.references, self._pool)
         self._tasks: list[asyncio.Task[None]] = []
         self.addresses: tuple[str, ...] = ()
         """Where the server listens, once started, with the ports that were taken."""
@@ -94,13 +106,20 @@ class Server:
             asyncio.create_task(self.catalogue.run(self._pool)),
             asyncio.create_task(self._follow_changes()),
         ]
+        if self._jobs is not None:
+            await self._jobs.start()
         logger.info("serving", addresses=self.addresses, version=__version__, models=str(self._settings.models))
 
     async def stop(self) -> None:
         """Says NOT_SERVING, lets calls under way end, and ends the workers."""
         logger.info("stopping", drain_seconds=self._settings.drain_seconds)
         await self._health.stop()
+        # First, because the calls under way need the workers, and followers would hold up the end.
+        if self._jobs is not None:
+            await self._jobs.stop()
         await self._grpc.stop(self._settings.drain_seconds)
+        if self._jobs is not None:
+            await self._jobs.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -130,16 +149,12 @@ class Server:
         server = grpc.aio.server(interceptors=[CallInterceptor(limit)], options=options)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self.catalogue), server)
         server_service_pb2_grpc.add_ServerServiceServicer_to_server(InfoServicer(self._settings), server)
+        job_service_pb2_grpc.add_JobServiceServicer_to_server(JobServicer(self._jobs), server)
         reference_service_pb2_grpc.add_ReferenceServiceServicer_to_server(
             ReferenceServicer(self.references, self.catalogue, self._settings), server
         )
         explanations = Explanations(self.catalogue, self.references, self._pool, self._settings.max_call_seconds)
-        server.add_generic_rpc_handlers(
-            (
-                explanations.handler(),
-                unbuilt_service(job_service_pb2.DESCRIPTOR.services_by_name["JobService"]),
-            )
-        )
+        server.add_generic_rpc_handlers((explanations.handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
         if self._settings.channelz:
             channelz.add_channelz_servicer(server)

@@ -120,6 +120,10 @@ class Settings(BaseSettings):
     """Threads that a worker's runtime uses for one request. None: one per processor."""
     queue_limit: PositiveInt = 64
     """Requests of one method that may wait for a worker; more are refused at once."""
+    job_queue_limit: PositiveInt = 100
+    """Jobs that may wait; more are refused at once."""
+    job_retention_hours: PositiveFloat = 168.0
+    """How long a job that has ended, and its result, are kept, in hours."""
     max_message_mebibytes: PositiveInt = 64
     """The largest request or response, in MiB."""
     max_call_seconds: PositiveFloat = 3600.0

@@ -119,6 +119,10 @@ TABLE: dict[type[BaseException], Row] = {
     service.NotAllowed: Row(
         grpc.StatusCode.FAILED_PRECONDITION, error_pb2.ERROR_REASON_NOT_ALLOWED, _fields("setting")
     ),
+    service.JobNotFound: Row(grpc.StatusCode.NOT_FOUND, error_pb2.ERROR_REASON_JOB_NOT_FOUND, _fields("job")),
+    service.WrongJobState: Row(
+        grpc.StatusCode.FAILED_PRECONDITION, error_pb2.ERROR_REASON_JOB_STATE, _fields("job", "state")
+    ),
     service.ReferenceNotFound: Row(
         grpc.StatusCode.NOT_FOUND, error_pb2.ERROR_REASON_REFERENCE_NOT_FOUND, _fields("reference")
     ),
@@ -176,24 +180,26 @@ def to_status(error: BaseException) -> status_pb2.Status:
     return _pack(row.code, str(error), details)
 
 
-def incident_of(status: status_pb2.Status) -> str | None:
-    """The incident id of an INTERNAL status, to be logged with the exception; None for others."""
+def error_info(status: status_pb2.Status) -> Any:
+    """The ErrorInfo of a status; None if it has none."""
     for detail in status.details:
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info):
-            incident: str | None = info.metadata.get("incident")
-            return incident
+            return info
     return None
+
+
+def incident_of(status: status_pb2.Status) -> str | None:
+    """The incident id of an INTERNAL status, to be logged with the exception; None for others."""
+    info = error_info(status)
+    return None if info is None else info.metadata.get("incident")
 
 
 def reason_and_message(error: engine.SidelightError | Failure) -> tuple[str, str]:
     """The reason and the message of an error, wherever it arose."""
     status = to_status(error)
-    for detail in status.details:
-        info = error_details_pb2.ErrorInfo()
-        if detail.Unpack(info):
-            return info.reason, status.message
-    return reason_name(error_pb2.ERROR_REASON_INTERNAL), status.message
+    info = error_info(status)
+    return reason_name(error_pb2.ERROR_REASON_INTERNAL) if info is None else info.reason, status.message
 
 
 def _internal() -> status_pb2.Status:

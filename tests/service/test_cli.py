@@ -62,7 +62,17 @@ def help_of(*command: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("serve",), ("demo",), ("models",), ("models", "show"), ("explain", "linearity")]
+    "command",
+    [
+        (),
+        ("serve",),
+        ("demo",),
+        ("models",),
+        ("models", "show"),
+        ("jobs",),
+        ("jobs", "watch"),
+        ("explain", "linearity"),
+    ],
 )
 def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
     done = run(*command, "--help")

@@ -329,12 +329,6 @@ async def test_a_server_tells_its_methods_and_limits(start: Start) -> None:
         "ExplainService/ExplainLrp",
         "ExplainService/ExplainActivationPattern",
         "ExplainService/ExplainInfluence",
-        "JobService/CreateJob",
-        "JobService/GetJob",
-        "JobService/GetJobResult",
-        "JobService/ListJobs",
-        "JobService/CancelJob",
-        "JobService/DeleteJob",
     ],
 )
 async def test_a_method_that_is_not_built_yet_says_so(shared_server: Running, method: str) -> None:
@@ -344,13 +338,6 @@ async def test_a_method_that_is_not_built_yet_says_so(shared_server: Running, me
 
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
     assert refused.metadata["method"] == method.partition("/")[2]
-
-
-async def test_streaming_methods_that_are_not_built_yet_say_so(shared_server: Running) -> None:
-    server = shared_server
-
-    watch = server.channel.unary_stream("/sidelight.v1.JobService/WatchJob")(b"")
-    assert (await refusal(watch.read())).reason == "NOT_IMPLEMENTED"
 
 
 async def test_a_method_that_nobody_knows_says_so(shared_server: Running) -> None:

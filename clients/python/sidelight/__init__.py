@@ -11,6 +11,7 @@ goes wrong is raised as a `SidelightError`.
 """
 
 from sidelight.aio import AsyncClient, connect_async
+from sidelight.aio_job import AsyncJob
 from sidelight.client import Client, connect
 from sidelight.errors import (
     AlreadyExists,
@@ -27,6 +28,8 @@ from sidelight.errors import (
     Unavailable,
     Unimplemented,
 )
+from sidelight.job import Job
+from sidelight.jobs import JobFailure, JobInfo, JobProgress
 from sidelight.linearity import LayerLinearity, LinearityExplanation, LinearityParameters
 from sidelight.models import (
     GradientCheck,
@@ -49,6 +52,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AlreadyExists",
     "AsyncClient",
+    "AsyncJob",
     "Cancelled",
     "Client",
     "DataLoss",
@@ -58,6 +62,10 @@ __all__ = [
     "GradientCheck",
     "InternalError",
     "InvalidArgument",
+    "Job",
+    "JobFailure",
+    "JobInfo",
+    "JobProgress",
     "Layer",
     "LayerLinearity",
     "LinearityExplanation",

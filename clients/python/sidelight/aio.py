@@ -11,13 +11,15 @@ import grpc
 import grpc.aio
 from numpy.typing import ArrayLike
 
+from sidelight.aio_job import AsyncJob
 from sidelight.arrays import Inputs
 from sidelight.channel import DEFAULT_MAX_MESSAGE_BYTES, Option, channel_options
 from sidelight.client import Progress
 from sidelight.decode import decode_model, decode_model_detail, decode_server_info
 from sidelight.errors import from_rpc_error
+from sidelight.jobs import create_request, decode_job, list_request, unknown_job
 from sidelight.linearity import LinearityExplanation
-from sidelight.linearity_options import LinearityOptions, shows_linearity_options
+from sidelight.linearity_options import LinearityOptions, instances, linearity_request, shows_linearity_options
 from sidelight.linearity_run import LinearityRun
 from sidelight.models import Model, ModelDetail, ServerInfo
 from sidelight.pace import Deadline
@@ -26,6 +28,7 @@ from sidelight.selection import ReferenceSelection, parse_model
 from sidelight.upload import Examples, Upload
 from sidelight.v1 import (
     explain_service_pb2_grpc,
+    job_service_pb2_grpc,
     model_service_pb2,
     model_service_pb2_grpc,
     reference_service_pb2,
@@ -72,6 +75,7 @@ class AsyncClient:
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._references = reference_service_pb2_grpc.ReferenceServiceStub(self._channel)
         self._explain = explain_service_pb2_grpc.ExplainServiceStub(self._channel)
+        self._jobs = job_service_pb2_grpc.JobServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -206,6 +210,39 @@ class AsyncClient:
             if progress is not None:
                 progress(run.done, run.total)
         return run.result()
+
+    @shows_linearity_options
+    async def submit_linearity(
+        self,
+        model: str,
+        x: Inputs | ReferenceSelection,
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[LinearityOptions],
+    ) -> AsyncJob:
+        """See `sidelight.Client.submit_linearity`."""
+        request = linearity_request(model, options)
+        request.instances.CopyFrom(instances(x, "x"))
+        create = create_request(request, idempotency_key, self._max_message_bytes)
+        answer = await self._call(self._jobs.CreateJob, create, Deadline(timeout))
+        return AsyncJob(decode_job(answer.job), self, self._jobs)
+
+    async def jobs(self, *, states: Sequence[str] = (), timeout: float | None = None) -> tuple[AsyncJob, ...]:
+        """See `sidelight.Client.jobs`."""
+        deadline = Deadline(timeout)
+        found: list[AsyncJob] = []
+        request = list_request(states)
+        while True:
+            response = await self._call(self._jobs.ListJobs, request, deadline)
+            found.extend(AsyncJob(decode_job(job), self, self._jobs) for job in response.jobs)
+            if not response.next_page_token:
+                return tuple(found)
+            request.page_token = response.next_page_token
+
+    async def job(self, job: str, *, timeout: float | None = None) -> AsyncJob:
+        """See `sidelight.Client.job`."""
+        return await AsyncJob(unknown_job(job), self, self._jobs).refresh(timeout=timeout)
 
     async def _call(
         self, method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request, deadline: Deadline

@@ -14,8 +14,10 @@ from sidelight.arrays import Inputs
 from sidelight.channel import DEFAULT_MAX_MESSAGE_BYTES, Option, channel_options
 from sidelight.decode import decode_model, decode_model_detail, decode_server_info
 from sidelight.errors import from_rpc_error
+from sidelight.job import Job
+from sidelight.jobs import create_request, decode_job, list_request, unknown_job
 from sidelight.linearity import LinearityExplanation
-from sidelight.linearity_options import LinearityOptions, shows_linearity_options
+from sidelight.linearity_options import LinearityOptions, instances, linearity_request, shows_linearity_options
 from sidelight.linearity_run import LinearityRun
 from sidelight.models import Model, ModelDetail, ServerInfo
 from sidelight.pace import Deadline
@@ -24,6 +26,7 @@ from sidelight.selection import ReferenceSelection, parse_model
 from sidelight.upload import Examples, Upload
 from sidelight.v1 import (
     explain_service_pb2_grpc,
+    job_service_pb2_grpc,
     model_service_pb2,
     model_service_pb2_grpc,
     reference_service_pb2,
@@ -84,6 +87,7 @@ class Client:
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._references = reference_service_pb2_grpc.ReferenceServiceStub(self._channel)
         self._explain = explain_service_pb2_grpc.ExplainServiceStub(self._channel)
+        self._jobs = job_service_pb2_grpc.JobServiceStub(self._channel)
 
     def __enter__(self) -> Self:
         return self
@@ -303,6 +307,61 @@ class Client:
             if progress is not None:
                 progress(run.done, run.total)
         return run.result()
+
+    @shows_linearity_options
+    def submit_linearity(
+        self,
+        model: str,
+        x: Inputs | ReferenceSelection,
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[LinearityOptions],
+    ) -> Job:
+        """Puts the work of `linearity` in the server's queue and returns at once.
+
+        The server needs a data directory. The result is that of `linearity`, to the last bit.
+
+        Args:
+            model: as for `linearity`.
+            x: as for `linearity`; all of it goes in one message.
+            idempotency_key: the caller's own name for this job; a second call with the same name
+                returns the job of the first, so that a call whose answer was lost can be made again.
+            timeout: in seconds, for the call and not for the job.
+            **options: as for `linearity`.
+
+        Raises:
+            InvalidArgument: an option has a value that it may not have, or one is missing.
+            SidelightError: the call failed. What the server finds only when it runs the job is
+                raised by `Job.result`.
+        """
+        request = linearity_request(model, options)
+        request.instances.CopyFrom(instances(x, "x"))
+        create = create_request(request, idempotency_key, self._max_message_bytes)
+        answer = self._call(self._jobs.CreateJob, create, Deadline(timeout))
+        return Job(decode_job(answer.job), self, self._jobs)
+
+    def jobs(self, *, states: Sequence[str] = (), timeout: float | None = None) -> tuple[Job, ...]:
+        """Lists the jobs that the server keeps, newest first.
+
+        Args:
+            states: only jobs in these: ``"queued"``, ``"running"``, ``"succeeded"``, ``"failed"``,
+                ``"cancelled"``.
+            timeout: in seconds.
+        """
+        deadline = Deadline(timeout)
+        found: list[Job] = []
+        request = list_request(states)
+        while True:
+            response = self._call(self._jobs.ListJobs, request, deadline)
+            found.extend(Job(decode_job(job), self, self._jobs) for job in response.jobs)
+            if not response.next_page_token:
+                return tuple(found)
+            request.page_token = response.next_page_token
+
+    def job(self, job: str, *, timeout: float | None = None) -> Job:
+        """Finds a job by its id."""
+        return Job(unknown_job(job), self, self._jobs).refresh(timeout=timeout)
 
     def _call(
         self, method: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request, deadline: Deadline

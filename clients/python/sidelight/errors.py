@@ -23,6 +23,7 @@ __all__ = [
     "SidelightError",
     "Unavailable",
     "Unimplemented",
+    "error_of",
     "from_rpc_error",
 ]
 
@@ -146,6 +147,13 @@ _BY_CODE: dict[grpc.StatusCode, type[SidelightError]] = {
         InternalError,
     )
 }
+
+
+def error_of(
+    code: grpc.StatusCode, message: str, *, reason: str = "", metadata: Mapping[str, str] | None = None
+) -> SidelightError:
+    """The error of the class that goes with a status code."""
+    return _BY_CODE.get(code, SidelightError)(message, code=code, reason=reason, metadata=metadata)
 
 
 def from_rpc_error(error: grpc.RpcError, target: str) -> SidelightError:

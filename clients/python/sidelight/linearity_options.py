@@ -12,7 +12,7 @@ from typing import Any, TypedDict, TypeVar, get_type_hints
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sidelight.arrays import to_array, to_arrays, to_instances, to_tensor
+from sidelight.arrays import Inputs, to_array, to_arrays, to_instances, to_tensor
 from sidelight.errors import InvalidArgument
 from sidelight.selection import ReferenceSelection, parse_model
 from sidelight.v1 import explanation_pb2, linearity_pb2, model_pb2, reference_pb2
@@ -100,7 +100,7 @@ def linearity_request(model: str, options: LinearityOptions) -> linearity_pb2.Ex
     return request
 
 
-def instances(value: ArrayLike | ReferenceSelection, what: str) -> reference_pb2.Instances:
+def instances(value: Inputs | ReferenceSelection, what: str) -> reference_pb2.Instances:
     """Writes an array, or a selection of a reference set, as instances."""
     if isinstance(value, ReferenceSelection):
         return reference_pb2.Instances(reference=value.to_proto())

@@ -135,6 +135,12 @@ def linearity(
     plot: Annotated[
         Path | None, typer.Option(metavar="R.png", help="Draw the layers to this .png or .svg file.")
     ] = None,
+    job: Annotated[
+        bool, typer.Option("--job", help="Have the server do it as a job: print its id and return at once.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="With --job: follow the job to its end and show the result.")
+    ] = False,
     server: ServerOption = DEFAULT_SERVER,
     timeout: TimeoutOption = None,
 ) -> None:
@@ -143,7 +149,11 @@ def linearity(
     0 is perfectly linear. If neither a range nor neighbours are given, the range of each feature is
     taken from the input itself, or from the whole reference set.
     """
-    _check_targets(out, plot)
+    check_targets(out, plot)
+    if wait and not job:
+        fail("--wait: goes with --job; without it the command waits anyway", status=USAGE)
+    if job and not wait and (out is not None or plot is not None):
+        fail("--out and --plot: a job has no result yet; add --wait, or use `sidelight jobs result`", status=USAGE)
     _check_exclusive("--range-data", range_data, "--range-reference", range_reference)
     _check_exclusive("--neighbours", neighbours, "--neighbours-reference", neighbours_reference)
     chosen = selection(reference, indices, classes, sample, sample_seed, by_prediction=by_prediction)
@@ -176,8 +186,12 @@ def linearity(
     elif not has_range:
         note(f"No feature range given: taking the least and greatest value of each feature over all of {reference}.")
         options["range_data"] = selection(reference)
-    explanation = _measure(server, model, x, options, timeout)
-    _write(explanation, as_json=as_json, out=out, plot=plot)
+    if job and not wait:
+        _submit(server, model, x, options, timeout, as_json=as_json)
+        return
+    measure = _measure_as_job if job else _measure
+    explanation = measure(server, model, x, options, timeout)
+    write(explanation, as_json=as_json, out=out, plot=plot)
 
 
 def _measure(server: str, model: str, x: Any, options: dict[str, Any], timeout: float | None) -> LinearityExplanation:
@@ -185,6 +199,27 @@ def _measure(server: str, model: str, x: Any, options: dict[str, Any], timeout: 
 
     with failures_reported(), sidelight.connect(server) as client, progress_bar(f"linearity of {model}") as progress:
         return client.linearity(model, x, progress=progress, timeout=timeout, **options)
+
+
+def _submit(server: str, model: str, x: Any, options: dict[str, Any], timeout: float | None, *, as_json: bool) -> None:
+    import sidelight
+
+    with failures_reported(), sidelight.connect(server) as client:
+        job = client.submit_linearity(model, x, timeout=timeout, **options)
+    typer.echo(json.dumps({"id": job.id, "state": job.state}) if as_json else job.id)
+
+
+def _measure_as_job(
+    server: str, model: str, x: Any, options: dict[str, Any], timeout: float | None
+) -> LinearityExplanation:
+    import sidelight
+
+    with failures_reported(), sidelight.connect(server) as client:
+        job = client.submit_linearity(model, x, timeout=timeout, **options)
+        note(f"job {job.id}; it goes on if you stop waiting for it")
+        with progress_bar(f"linearity of {model}") as progress:
+            job.wait(progress=progress, timeout=timeout)
+        return job.result()
 
 
 def _rows(path: Path | None, reference: str | None) -> NDArray[Any] | ReferenceSelection | None:
@@ -212,7 +247,7 @@ def _range_of_input(x: NDArray[Any] | dict[str, NDArray[Any]], path: Path) -> ND
     return x
 
 
-def _check_targets(out: Path | None, plot: Path | None) -> None:
+def check_targets(out: Path | None, plot: Path | None) -> None:
     """Refuses what could not be written before the work is done rather than after."""
     for option, path in (("--out", out), ("--plot", plot)):
         if path is not None and not path.parent.is_dir():
@@ -221,7 +256,8 @@ def _check_targets(out: Path | None, plot: Path | None) -> None:
         fail(f"--plot: {plot} ends neither in .png nor in .svg; name the file so", status=USAGE)
 
 
-def _write(explanation: LinearityExplanation, *, as_json: bool, out: Path | None, plot: Path | None) -> None:
+def write(explanation: LinearityExplanation, *, as_json: bool, out: Path | None, plot: Path | None) -> None:
+    """Shows a result, and writes the files that are asked for."""
     from sidelight_service.cli.linearity_report import draw, print_table
 
     for warning in explanation.provenance.warnings:

@@ -23,8 +23,10 @@ from sidelight_service.references.store import Location
 
 METHODS: Mapping[str, Callable[[MethodContext, bytes], bytes]] = {
     "ExplainLinearity": linearity.explain,
+    "CheckLinearity": linearity.check,
+    "DrawLinearity": linearity.draw,
 }
-"""The methods that this server has, by the name of the RPC."""
+"""The methods that this server has, by the name of the RPC; and what jobs do before and after their slices."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,14 @@ class Call:
         arguments: the plain arguments that go with it.
         cancelled: set when the caller no longer waits.
         queue_seconds: how long the call waited in this process.
+        report: tells the front process (units done, units in all).
     """
 
     payload: bytes
     arguments: Mapping[str, Any]
     cancelled: threading.Event
     queue_seconds: float
+    report: Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ class Host:
             name=held.name,
             version=held.version,
             digest=held.digest,
-            control=Control(should_stop=should_stop),
+            control=Control(should_stop=should_stop, progress=call.report),
             chunk_bytes=self._options.chunk_bytes,
             queue_seconds=call.arguments["waited"] + call.queue_seconds,
             references={name: Location(**where) for name, where in call.arguments["references"].items()},

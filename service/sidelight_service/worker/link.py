@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -25,6 +25,9 @@ _STOP_SECONDS = 5.0
 _STANDARD_ERROR = 2
 _KEPT_LINES = 20
 _LONGEST_LINE = 1 << 16
+
+ProgressListener = Callable[[int, int], None]
+"""What is told (units done, units in all)."""
 
 
 class WorkerLink:
@@ -42,6 +45,7 @@ class WorkerLink:
         self._writer = writer
         self._ids = itertools.count(1)
         self._calls: dict[int, asyncio.Future[bytes]] = {}
+        self._listeners: dict[int, ProgressListener] = {}
         self._lost = False
         self._output: deque[str] = deque(maxlen=_KEPT_LINES)
         self._receiving = asyncio.create_task(self._receive())
@@ -97,12 +101,15 @@ class WorkerLink:
         await self._ended.wait()
         return await self._process.wait()
 
-    def begin(self, action: str, payload: bytes = b"", **header: Any) -> tuple[int, asyncio.Future[bytes]]:
+    def begin(
+        self, action: str, payload: bytes = b"", *, on_progress: ProgressListener | None = None, **header: Any
+    ) -> tuple[int, asyncio.Future[bytes]]:
         """Sends a call.
 
         Args:
             action: what to do; see Host.
             payload: the serialized message that goes with it.
+            on_progress: told (units done, units in all) now and then until the answer comes.
             header: the plain arguments that go with it.
 
         Returns:
@@ -116,6 +123,9 @@ class WorkerLink:
         call = next(self._ids)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._calls[call] = answer
+        if on_progress is not None:
+            self._listeners[call] = on_progress
+            header["reports"] = True
         self._send(Frame({"id": call, "action": action, "sent": time.monotonic(), **header}, payload))
         return call, answer
 
@@ -129,7 +139,8 @@ class WorkerLink:
         return await self.begin(action, payload, **header)[1]
 
     def cancel(self, call: int) -> None:
-        """Tells the worker to stop a call; its answer still comes."""
+        """Tells the worker to stop a call; its answer still comes, and no more of its progress."""
+        self._listeners.pop(call, None)
         if not self._lost:
             self._send(Frame({"id": call, "action": "cancel"}))
 
@@ -174,10 +185,18 @@ class WorkerLink:
             if not answer.done():
                 answer.set_exception(WorkerLost(f"the compute worker died during the call ({_death(code)}); retry"))
         self._calls.clear()
+        self._listeners.clear()
         self._writer.close()
         self._ended.set()
 
     def _settle(self, frame: Frame) -> None:
+        progress = frame.header.get("progress")
+        if progress is not None:
+            listener = self._listeners.get(frame.header["id"])
+            if listener is not None:
+                listener(*progress)
+            return
+        self._listeners.pop(frame.header["id"], None)
         answer = self._calls.pop(frame.header["id"], None)
         if answer is None or answer.done():
             return

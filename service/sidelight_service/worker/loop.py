@@ -12,10 +12,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import structlog
 
@@ -25,6 +25,9 @@ from sidelight_service.worker.frames import Frame, pack, read
 from sidelight_service.worker.host import Call, Host, Options
 
 logger = structlog.get_logger(__name__)
+
+_REPORT_SECONDS = 0.2
+"""The least time between two reports of progress: a method may have thousands of chunks a second."""
 
 
 def main(file_descriptor: int, options_json: str) -> None:
@@ -81,7 +84,8 @@ class _Worker:
 
     def _answer(self, frame: Frame, cancelled: threading.Event) -> None:
         header = frame.header
-        call = Call(frame.payload, header, cancelled, queue_seconds=time.monotonic() - header["sent"])
+        waited = time.monotonic() - header["sent"]
+        call = Call(frame.payload, header, cancelled, waited, self._reporter(header))
         action: Callable[[Call], bytes] = getattr(self._host, f"do_{header['action']}")
         try:
             answer = Frame({"id": header["id"]}, action(call))
@@ -92,6 +96,22 @@ class _Worker:
                 logger.exception("incident", incident=incident, method=header.get("method"), model=header.get("key"))
             answer = Frame({"id": header["id"], "failed": True}, status.SerializeToString())
         self._cancelled.pop(header["id"], None)
+        self._send(answer)
+
+    def _reporter(self, header: Mapping[str, Any]) -> Callable[[int, int], None]:
+        """What tells the front process of progress, now and then; nothing if it did not ask."""
+        last = 0.0
+
+        def report(done: int, total: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= _REPORT_SECONDS:
+                last = now
+                self._send(Frame({"id": header["id"], "progress": [done, total]}))
+
+        return report if header.get("reports") else lambda done, total: None
+
+    def _send(self, frame: Frame) -> None:
         with self._sending, contextlib.suppress(ConnectionError):  # the front is gone: the read loop ends us
-            for part in pack(answer):
+            for part in pack(frame):
                 self._connection.sendall(part)

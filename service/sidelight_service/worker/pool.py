@@ -17,7 +17,7 @@ from sidelight_engines.errors import SidelightError
 from sidelight_service.errors import CallTimedOut, QueueFull, ShuttingDown, WorkerLost
 from sidelight_service.references.store import Location
 from sidelight_service.status import Failure
-from sidelight_service.worker.link import WorkerLink
+from sidelight_service.worker.link import ProgressListener, WorkerLink
 
 logger = structlog.get_logger(__name__)
 
@@ -85,6 +85,7 @@ class WorkerPool:
         self._orders: dict[str, LoadOrder] = {}
         self._waiting: Counter[str] = Counter()
         self._waiters: deque[asyncio.Future[_Slot]] = deque()
+        self._patient: deque[asyncio.Future[_Slot]] = deque()
         self._keepers: list[asyncio.Task[None]] = []
         self._stopping = False
         self.restarts = 0
@@ -96,7 +97,7 @@ class WorkerPool:
     async def stop(self) -> None:
         """Ends all workers; calls under way fail with WorkerLost."""
         self._stopping = True
-        for waiter in self._waiters:
+        for waiter in (*self._waiters, *self._patient):
             if not waiter.done():
                 waiter.set_exception(ShuttingDown("the server is shutting down; call another replica"))
         for keeper in self._keepers:
@@ -162,6 +163,9 @@ class WorkerPool:
         request: bytes,
         deadline: float,
         references: Mapping[str, Location] = MappingProxyType({}),
+        *,
+        low_priority: bool = False,
+        on_progress: ProgressListener | None = None,
     ) -> bytes:
         """Runs a method on a model in the next free worker.
 
@@ -171,6 +175,8 @@ class WorkerPool:
             request: the serialized request.
             deadline: when to give up, on the clock of time.monotonic().
             references: where the reference sets are that the request names, by name; the caller holds leases.
+            low_priority: takes a worker only when no other call waits for one, and waits as long as it takes.
+            on_progress: told (units done, units in all) now and then.
 
         Returns:
             The serialized response.
@@ -182,7 +188,7 @@ class WorkerPool:
             Failure: the worker answered with an error.
         """
         began = time.monotonic()
-        slot = await self._take(method, deadline)
+        slot = await (self._take_last() if low_priority else self._take(method, deadline))
         waited = time.monotonic() - began
         link = slot.link
         try:
@@ -191,6 +197,7 @@ class WorkerPool:
             call, answer = link.begin(
                 "run",
                 request,
+                on_progress=on_progress,
                 method=method,
                 key=key,
                 deadline=deadline,
@@ -231,17 +238,34 @@ class WorkerPool:
         self._waiting[method] += 1
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                return await waiter
+                return await self._wait_in(self._waiters, waiter)
         except TimeoutError as error:
             raise CallTimedOut("the deadline passed while the request waited for a worker; allow more time") from error
+        finally:
+            self._waiting[method] -= 1
+
+    async def _take_last(self) -> _Slot:
+        """Takes a slot that no other call waits for."""
+        if self._stopping:
+            raise ShuttingDown("the server is shutting down; call another replica")
+        free = None if self._patient else self._free_slot()
+        if free is not None:
+            free.busy = True
+            return free
+        waiter: asyncio.Future[_Slot] = asyncio.get_running_loop().create_future()
+        self._patient.append(waiter)
+        return await self._wait_in(self._patient, waiter)
+
+    async def _wait_in(self, line: deque[asyncio.Future[_Slot]], waiter: asyncio.Future[_Slot]) -> _Slot:
+        try:
+            return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._give_back(waiter.result())
             raise
         finally:
-            self._waiting[method] -= 1
             with contextlib.suppress(ValueError):  # it was handed out and is no longer in line
-                self._waiters.remove(waiter)
+                line.remove(waiter)
 
     def _free_slot(self) -> _Slot | None:
         if self._waiters:  # first come, first served
@@ -254,8 +278,8 @@ class WorkerPool:
 
     def _hand_out(self) -> None:
         for slot in self._slots:
-            while slot.ready and not slot.busy and self._waiters:
-                waiter = self._waiters.popleft()
+            while slot.ready and not slot.busy and (self._waiters or self._patient):
+                waiter = (self._waiters or self._patient).popleft()
                 if not waiter.done():
                     slot.busy = True
                     waiter.set_result(slot)

@@ -28,7 +28,7 @@ type JobState int32
 
 const (
 	JobState_JOB_STATE_UNSPECIFIED JobState = 0
-	// Waits for a worker.
+	// Waits for a worker; also after a restart of the server, with the progress that it had.
 	JobState_JOB_STATE_QUEUED  JobState = 1
 	JobState_JOB_STATE_RUNNING JobState = 2
 	// Its result can be read.
@@ -148,11 +148,11 @@ type ExplainJob struct {
 	Progress *JobProgress `protobuf:"bytes,4,opt,name=progress,proto3" json:"progress,omitempty"`
 	// When it was created.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// When it began to run; unset before.
+	// When it first began to run; unset before.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// When it ended; unset before.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// When its result will be deleted; unset before it ended.
+	// When it will be deleted, and its result with it; unset before it ended.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// Why it failed; unset otherwise.
 	Error         *JobError `protobuf:"bytes,9,opt,name=error,proto3" json:"error,omitempty"`

@@ -80,7 +80,7 @@ func (x *CreateJobRequest) GetIdempotencyKey() string {
 // The job that was created.
 type CreateJobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The job.
+	// The job, its request's tensors without their content.
 	Job           *ExplainJob `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -172,7 +172,7 @@ func (x *GetJobRequest) GetId() string {
 // One job.
 type GetJobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The job.
+	// The job; its request's tensors are without their content if a message has no room for it.
 	Job           *ExplainJob `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -374,7 +374,7 @@ func (x *ListJobsRequest) GetStates() []JobState {
 // Jobs.
 type ListJobsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The jobs, newest first, without their requests' tensors.
+	// The jobs, newest first, their requests' tensors without their content.
 	Jobs []*ExplainJob `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
 	// For the next page; empty when this is the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -475,7 +475,7 @@ func (x *WatchJobRequest) GetId() string {
 // The job as it is now.
 type WatchJobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The job, without its request's tensors.
+	// The job, its request's tensors without their content.
 	Job           *ExplainJob `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -567,7 +567,7 @@ func (x *CancelJobRequest) GetId() string {
 // The job after the call.
 type CancelJobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The job.
+	// The job, its request's tensors without their content.
 	Job           *ExplainJob `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

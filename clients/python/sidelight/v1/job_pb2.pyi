@@ -35,7 +35,7 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     DESCRIPTOR: _descriptor.EnumDescriptor
     JOB_STATE_UNSPECIFIED: _JobState.ValueType  # 0
     JOB_STATE_QUEUED: _JobState.ValueType  # 1
-    """Waits for a worker."""
+    """Waits for a worker; also after a restart of the server, with the progress that it had."""
     JOB_STATE_RUNNING: _JobState.ValueType  # 2
     JOB_STATE_SUCCEEDED: _JobState.ValueType  # 3
     """Its result can be read."""
@@ -48,7 +48,7 @@ class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
 
 JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
 JOB_STATE_QUEUED: JobState.ValueType  # 1
-"""Waits for a worker."""
+"""Waits for a worker; also after a restart of the server, with the progress that it had."""
 JOB_STATE_RUNNING: JobState.ValueType  # 2
 JOB_STATE_SUCCEEDED: JobState.ValueType  # 3
 """Its result can be read."""
@@ -108,7 +108,7 @@ class ExplainJob(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When it began to run; unset before."""
+        """When it first began to run; unset before."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
@@ -116,7 +116,7 @@ class ExplainJob(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When its result will be deleted; unset before it ended."""
+        """When it will be deleted, and its result with it; unset before it ended."""
 
     @_builtins.property
     def error(self) -> Global___JobError:

@@ -58,7 +58,7 @@ class CreateJobResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.ExplainJob:
-        """The job."""
+        """The job, its request's tensors without their content."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class GetJobResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.ExplainJob:
-        """The job."""
+        """The job; its request's tensors are without their content if a message has no room for it."""
 
     def __init__(
         self,
@@ -209,7 +209,7 @@ class ListJobsResponse(_message.Message):
     """For the next page; empty when this is the last."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.ExplainJob]:
-        """The jobs, newest first, without their requests' tensors."""
+        """The jobs, newest first, their requests' tensors without their content."""
 
     def __init__(
         self,
@@ -256,7 +256,7 @@ class WatchJobResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.ExplainJob:
-        """The job, without its request's tensors."""
+        """The job, its request's tensors without their content."""
 
     def __init__(
         self,
@@ -302,7 +302,7 @@ class CancelJobResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.ExplainJob:
-        """The job."""
+        """The job, its request's tensors without their content."""
 
     def __init__(
         self,

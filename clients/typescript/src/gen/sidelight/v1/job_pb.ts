@@ -68,7 +68,7 @@ export type ExplainJob = Message<"sidelight.v1.ExplainJob"> & {
   createTime?: Timestamp | undefined;
 
   /**
-   * When it began to run; unset before.
+   * When it first began to run; unset before.
    *
    * @generated from field: google.protobuf.Timestamp start_time = 6;
    */
@@ -82,7 +82,7 @@ export type ExplainJob = Message<"sidelight.v1.ExplainJob"> & {
   endTime?: Timestamp | undefined;
 
   /**
-   * When its result will be deleted; unset before it ended.
+   * When it will be deleted, and its result with it; unset before it ended.
    *
    * @generated from field: google.protobuf.Timestamp expire_time = 8;
    */
@@ -418,7 +418,7 @@ export enum JobState {
   UNSPECIFIED = 0,
 
   /**
-   * Waits for a worker.
+   * Waits for a worker; also after a restart of the server, with the progress that it had.
    *
    * @generated from enum value: JOB_STATE_QUEUED = 1;
    */

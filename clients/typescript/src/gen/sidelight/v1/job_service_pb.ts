@@ -50,7 +50,7 @@ export const CreateJobRequestSchema: GenMessage<CreateJobRequest> = /*@__PURE__*
  */
 export type CreateJobResponse = Message<"sidelight.v1.CreateJobResponse"> & {
   /**
-   * The job.
+   * The job, its request's tensors without their content.
    *
    * @generated from field: sidelight.v1.ExplainJob job = 1;
    */
@@ -92,7 +92,7 @@ export const GetJobRequestSchema: GenMessage<GetJobRequest> = /*@__PURE__*/
  */
 export type GetJobResponse = Message<"sidelight.v1.GetJobResponse"> & {
   /**
-   * The job.
+   * The job; its request's tensors are without their content if a message has no room for it.
    *
    * @generated from field: sidelight.v1.ExplainJob job = 1;
    */
@@ -190,7 +190,7 @@ export const ListJobsRequestSchema: GenMessage<ListJobsRequest> = /*@__PURE__*/
  */
 export type ListJobsResponse = Message<"sidelight.v1.ListJobsResponse"> & {
   /**
-   * The jobs, newest first, without their requests' tensors.
+   * The jobs, newest first, their requests' tensors without their content.
    *
    * @generated from field: repeated sidelight.v1.ExplainJob jobs = 1;
    */
@@ -239,7 +239,7 @@ export const WatchJobRequestSchema: GenMessage<WatchJobRequest> = /*@__PURE__*/
  */
 export type WatchJobResponse = Message<"sidelight.v1.WatchJobResponse"> & {
   /**
-   * The job, without its request's tensors.
+   * The job, its request's tensors without their content.
    *
    * @generated from field: sidelight.v1.ExplainJob job = 1;
    */
@@ -281,7 +281,7 @@ export const CancelJobRequestSchema: GenMessage<CancelJobRequest> = /*@__PURE__*
  */
 export type CancelJobResponse = Message<"sidelight.v1.CancelJobResponse"> & {
   /**
-   * The job.
+   * The job, its request's tensors without their content.
    *
    * @generated from field: sidelight.v1.ExplainJob job = 1;
    */

@@ -1,0 +1,149 @@
+"""A job of a server, followed and read with the asyncio client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Protocol
+
+import grpc
+
+from sidelight.errors import SidelightError, Unavailable, from_rpc_error
+from sidelight.jobs import JobFailure, JobInfo, JobProgress, Patience, decode_job, decode_result, is_about_state
+from sidelight.linearity import LinearityExplanation
+from sidelight.pace import Deadline
+from sidelight.v1 import job_service_pb2
+
+
+class _Caller(Protocol):
+    """The client that a job belongs to."""
+
+    target: str
+
+    async def _call(self, method: Any, request: Any, deadline: Deadline) -> Any: ...
+
+
+class AsyncJob:
+    """A job of a server, for asyncio: `sidelight.Job`, awaited.
+
+    What it says of itself is as of the last call that asked.
+
+    Attributes:
+        info: the job as it was then.
+    """
+
+    def __init__(self, info: JobInfo, client: _Caller, stub: Any) -> None:
+        """Made by `sidelight.AsyncClient.submit_linearity`, `jobs` and `job`."""
+        self.info = info
+        self._client = client
+        self._stub = stub
+
+    @property
+    def id(self) -> str:
+        """The server's name for it."""
+        return self.info.id
+
+    @property
+    def state(self) -> str:
+        """``queued``, ``running``, ``succeeded``, ``failed`` or ``cancelled``."""
+        return self.info.state
+
+    @property
+    def progress(self) -> JobProgress:
+        """How far it is."""
+        return self.info.progress
+
+    @property
+    def failure(self) -> JobFailure | None:
+        """Why it failed; None if it did not."""
+        return self.info.failure
+
+    def __repr__(self) -> str:
+        done = f"{self.progress.done} of {self.progress.total or '?'}"
+        return f"<Job {self.id}: {self.info.kind} of {self.info.model}, {self.state}, {done}>"
+
+    async def refresh(self, *, timeout: float | None = None) -> AsyncJob:
+        """Asks how the job is now; returns it."""
+        # GetJob would send the whole request back, with all its tensors.
+        async with contextlib.aclosing(self.watch(timeout=timeout)) as states:
+            async for _ in states:
+                break
+        return self
+
+    async def watch(self, *, timeout: float | None = None) -> AsyncGenerator[JobInfo, None]:
+        """Follows the job: as it is now, at every change and at least every 10 seconds, until it has ended.
+
+        A server that is restarted meanwhile is waited for, for a minute.
+
+        Args:
+            timeout: in seconds, for all of it.
+
+        Raises:
+            DeadlineExceeded: the timeout passed; the job goes on.
+            SidelightError: the server does not answer any more, or does not know the job.
+        """
+        deadline, patience = Deadline(timeout), Patience()
+        while True:
+            stream = self._stub.WatchJob(job_service_pb2.WatchJobRequest(id=self.id), timeout=deadline.remaining())
+            try:
+                async for answer in stream:
+                    patience.heard()
+                    self.info = decode_job(answer.job)
+                    yield self.info
+                return
+            except grpc.RpcError as error:
+                failure = from_rpc_error(error, self._client.target)
+                delay = patience.failed() if isinstance(failure, Unavailable) else None
+                if delay is None:
+                    raise failure from error
+            finally:
+                stream.cancel()
+            await asyncio.sleep(delay)
+
+    async def wait(
+        self, *, progress: Callable[[int, int], None] | None = None, timeout: float | None = None
+    ) -> AsyncJob:
+        """Waits until the job has ended, whatever became of it; returns it.
+
+        Args:
+            progress: called with (done, total) units at every change.
+            timeout: in seconds.
+
+        Raises:
+            DeadlineExceeded: the timeout passed; the job goes on.
+            SidelightError: the server does not answer any more, or does not know the job.
+        """
+        async for info in self.watch(timeout=timeout):
+            if progress is not None and info.progress.total:
+                progress(info.progress.done, info.progress.total)
+        return self
+
+    async def result(self, *, timeout: float | None = None) -> LinearityExplanation:
+        """What the job came to.
+
+        Raises:
+            FailedPrecondition: it has not ended, or was cancelled.
+            SidelightError: it failed: what the call would have raised.
+        """
+        request = job_service_pb2.GetJobResultRequest(id=self.id)
+        deadline = Deadline(timeout)
+        try:
+            return decode_result((await self._client._call(self._stub.GetJobResult, request, deadline)).result)
+        except SidelightError as error:
+            if is_about_state(error):
+                failure = (await self.refresh(timeout=deadline.remaining())).failure
+                if failure is not None:
+                    raise failure.to_error() from error
+            raise
+
+    async def cancel(self, *, timeout: float | None = None) -> AsyncJob:
+        """Stops the job; one that has ended stays as it is. Returns it."""
+        request = job_service_pb2.CancelJobRequest(id=self.id)
+        self.info = decode_job((await self._client._call(self._stub.CancelJob, request, Deadline(timeout))).job)
+        return self
+
+    async def delete(self, *, timeout: float | None = None) -> None:
+        """Deletes the job, which must have ended, and its result."""
+        request = job_service_pb2.DeleteJobRequest(id=self.id)
+        await self._client._call(self._stub.DeleteJob, request, Deadline(timeout))
