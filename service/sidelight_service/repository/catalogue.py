@@ -10,41 +10,22 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import structlog
 from sidelight.v1 import model_pb2
 from sidelight_engines.errors import InvalidField, SidelightError
-from sidelight_engines.graph.graph import ModelFormat
 
 from sidelight_service.errors import ModelChanged, ModelNotFound, ModelNotLoaded, NotAllowed, VersionNotFound
-from sidelight_service.repository.layout import (
-    Snapshot,
-    VersionFolder,
-    check_settled,
-    digest_of,
-    find_versions,
-    format_of,
-    take_snapshot,
-)
+from sidelight_service.repository.layout import Snapshot, find_versions, take_snapshot
+from sidelight_service.repository.loading import bring_up, prepare
 from sidelight_service.repository.records import LoadError, Record, Serving, State, model_to_proto
 from sidelight_service.settings import ModelMode, Settings, VersionPolicyKind
 from sidelight_service.status import Failure, reason_and_message
-from sidelight_service.worker.pool import LoadOrder, WorkerPool
+from sidelight_service.worker.pool import WorkerPool
 
 logger = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A version whose files were found whole and settled."""
-
-    snapshot: Snapshot
-    format: ModelFormat
-    digest: str
 
 
 class Catalogue:
@@ -271,11 +252,11 @@ class Catalogue:
         if record.serving is None:
             record.state = State.LOADING
         try:
-            prepared = await self._prepare(record.folder)
+            prepared = await prepare(record.folder, self._settings.settle_seconds)
             if record.serving is not None and record.serving.digest == prepared.digest:
                 record.error = None
                 return
-            serving = await self._bring_up(record.folder, prepared)
+            serving = await bring_up(record.folder, prepared, self._workers, next(self._generations))
         except (SidelightError, Failure) as error:
             self._fail(record, error)
             raise
@@ -291,29 +272,6 @@ class Catalogue:
         self._on_change(record.folder.model)
         if old is not None:
             self._in_background(self._drain(old))
-
-    async def _prepare(self, folder: VersionFolder) -> _Prepared:
-        snapshot = await asyncio.to_thread(take_snapshot, folder)
-        model_format = format_of(folder, snapshot)
-        if snapshot.newest_age_seconds < self._settings.settle_seconds:
-            await asyncio.sleep(self._settings.settle_seconds)
-            check_settled(folder, snapshot)
-        digest = await asyncio.to_thread(digest_of, folder, snapshot)
-        check_settled(folder, snapshot)
-        return _Prepared(snapshot, model_format, digest)
-
-    async def _bring_up(self, folder: VersionFolder, prepared: _Prepared) -> Serving:
-        key = f"{folder.name}#{next(self._generations)}"
-        order = LoadOrder(key, folder.model, folder.version, str(folder.path), prepared.format.value, prepared.digest)
-        detail = model_pb2.ModelDetail.FromString(await self._workers.load(order))
-        try:
-            # What was loaded must be what the digest says.
-            check_settled(folder, prepared.snapshot)
-        except SidelightError:
-            await self._workers.unload(key)
-            raise
-        size = prepared.snapshot.size_bytes
-        return Serving(key, prepared.digest, size, prepared.format, detail, datetime.now(UTC))
 
     def _fail(self, record: Record, error: SidelightError | Failure) -> None:
         record.state = State.AVAILABLE if record.serving is not None else State.FAILED
