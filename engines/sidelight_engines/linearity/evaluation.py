@@ -14,8 +14,9 @@ from sidelight_engines.linearity.plan import Plan, layers_left_out, no_row_per_i
 from sidelight_engines.linearity.result import Notice
 from sidelight_engines.linearity.rounding import spacing
 from sidelight_engines.linearity.targets import Target, Values
-from sidelight_engines.runtime.runtime import Array, Runtime
+from sidelight_engines.runtime.runtime import Array, Runtime, RuntimeKind
 
+_ROWS = {RuntimeKind.ONNX_RUNTIME: 64, RuntimeKind.TENSORFLOW: 256}  # See `Chunking`.
 _FEWEST_ROWS = 3  # An instance, a sample and their superposition.
 _PROBE_ROWS = (2, 3)  # Two lengths, so that a fixed axis of one of them is not taken for the batch.
 
@@ -41,8 +42,9 @@ class Evaluator:
         row_bytes = self._row_bytes(graph)
         if row_bytes is None:
             row_bytes = self._probe(plan, runtime)
-        rows = min(chunking.rows, chunking.memory_bytes // row_bytes)
-        if rows < _FEWEST_ROWS and chunking.rows >= _FEWEST_ROWS:
+        most = _ROWS[runtime.kind] if chunking.rows is None else chunking.rows
+        rows = min(most, chunking.memory_bytes // row_bytes)
+        if rows < _FEWEST_ROWS <= most:
             raise MemoryLimitExceeded(
                 _FEWEST_ROWS * row_bytes, chunking.memory_bytes, "measure fewer layers at a time, or grant more"
             )
