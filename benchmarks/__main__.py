@@ -9,7 +9,7 @@ from pathlib import Path
 # Before TensorFlow is imported by anything.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from benchmarks import linearity
+from benchmarks import linearity, similarity
 
 _RESULTS = Path(__file__).parent / "results"
 
@@ -21,17 +21,21 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5, help="turns of each contender")
     parser.add_argument("--instances", type=int, default=1000, help="images of the first comparison")
     parser.add_argument("--folder", type=Path, help="where to keep the trained network")
+    parser.add_argument("--references", type=int, default=similarity.REFERENCES, help="references that are indexed")
+    parser.add_argument("--only", choices=["linearity", "similarity"], help="one benchmark of them")
     parser.add_argument("--results", type=Path, default=_RESULTS, help="where to write the results")
     given = parser.parse_args()
-    setting = linearity.Setting(
-        images=given.images,
-        reference_python=given.reference_python,
-        repetitions=given.repetitions,
-        instances=given.instances,
-        folder=given.folder,
-    )
-    for report in linearity.run(setting):
-        report.write(given.results)
+    common = {"images": given.images, "reference_python": given.reference_python, "repetitions": given.repetitions}
+    runs = {
+        "linearity": lambda: linearity.run(linearity.Setting(**common, instances=given.instances, folder=given.folder)),
+        "similarity": lambda: similarity.run(
+            similarity.Setting(**common, references=given.references, folder=given.folder)
+        ),
+    }
+    for name, run in runs.items():
+        if given.only in (None, name):
+            for report in run():
+                report.write(given.results)
 
 
 if __name__ == "__main__":

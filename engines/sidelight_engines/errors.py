@@ -104,6 +104,33 @@ class NonFiniteOutput(SidelightError):
         self.row = row
 
 
+class NonFiniteGradient(SidelightError):
+    """The gradient of the loss at an example is NaN or infinite."""
+
+    def __init__(self, example: str, row: int, layer: str) -> None:
+        super().__init__(
+            f"the gradient of {example} {row} is NaN or infinite at layer {layer!r}; "
+            "look at the example, its label and the model's output for it"
+        )
+        self.example = example
+        self.row = row
+        self.layer = layer
+
+
+class IndexStale(SidelightError):
+    """An index was built for something else than it is to be used with."""
+
+    def __init__(self, what: str, built_for: str, given: str) -> None:
+        super().__init__(f"the gradient index was built for {what} {built_for}, not for {given}; build it anew")
+        self.what = what
+        self.built_for = built_for
+        self.given = given
+
+
+class IndexDamaged(SidelightError):
+    """The files of an index are missing, incomplete or not as they were written."""
+
+
 class MemoryLimitExceeded(SidelightError):
     """The work would need more memory than it was granted."""
 

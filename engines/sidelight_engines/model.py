@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from sidelight_engines.errors import GradientCheckFailed, MethodNotSupported, ModelInvalid, OpProblem, UnsupportedOp
+from sidelight_engines.graph.frozen import FrozenGraph
 from sidelight_engines.graph.graph import Graph, ModelFormat
 from sidelight_engines.graph.lowering import uncovered_ops
 from sidelight_engines.graph.onnx_model import OnnxModel, read_onnx_model
@@ -16,6 +20,11 @@ from sidelight_engines.runtime.runtime import Runtime, RuntimeKind
 
 FILES = {ModelFormat.ONNX: "model.onnx", ModelFormat.SAVED_MODEL: "saved_model.pb"}
 """The file of a version folder that makes it a model, by format."""
+
+T = TypeVar("T")
+
+# What is derived may hold a copy of the weights.
+_DERIVED = 8
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,8 @@ class Model:
         self._onnx = onnx
         self._threads = threads
         self._lock = threading.Lock()
+        self._derived: OrderedDict[Hashable, Any] = OrderedDict()
+        self._deriving = threading.Lock()
         self._tensorflow: Runtime | None = runtime if onnx is None else None
         self._problems = uncovered_ops(onnx) if onnx is not None else ()
         self._check = GradientCheck(CheckState.NOT_NEEDED if onnx is None else CheckState.PENDING)
@@ -103,6 +114,40 @@ class Model:
         if self._tensorflow is None:
             raise GradientCheckFailed(self._check.message)
         return self._tensorflow
+
+    def frozen(self) -> FrozenGraph:
+        """The model as one TensorFlow graph, for gradients.
+
+        Raises:
+            UnsupportedOp: the ONNX model has operations that are not covered.
+            GradientCheckFailed: its TensorFlow form disagrees with ONNX Runtime.
+        """
+        # It imports TensorFlow.
+        from sidelight_engines.runtime.tensorflow_runtime import TensorFlowRuntime
+
+        runtime = self.runtime(RuntimeKind.TENSORFLOW)
+        if not isinstance(runtime, TensorFlowRuntime):
+            raise MethodNotSupported("differentiation", f"{runtime.kind.value} evaluates it")
+        return runtime.frozen
+
+    def derived(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What an explainer makes of the model once and uses again, such as a traced function.
+
+        Args:
+            key: names it; keys of different explainers must differ.
+            make: makes it; one thread at a time.
+
+        Returns:
+            What `make` gave for this key; the least lately used are forgotten.
+        """
+        with self._deriving:
+            if key not in self._derived:
+                self._derived[key] = make()
+                if len(self._derived) > _DERIVED:
+                    self._derived.popitem(last=False)
+            self._derived.move_to_end(key)
+            found: T = self._derived[key]
+            return found
 
     def check_gradients(self) -> GradientCheck:
         """Makes the gradient check if it has not been made; what came of it.

@@ -75,6 +75,16 @@ TABLE: dict[type[BaseException], Row] = {
     engine.NonFiniteOutput: Row(
         grpc.StatusCode.FAILED_PRECONDITION, error_pb2.ERROR_REASON_NON_FINITE_OUTPUT, _fields("layer", "row")
     ),
+    engine.NonFiniteGradient: Row(
+        grpc.StatusCode.FAILED_PRECONDITION, error_pb2.ERROR_REASON_NON_FINITE_OUTPUT, _fields("layer", "row")
+    ),
+    engine.IndexStale: Row(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        error_pb2.ERROR_REASON_INDEX_STALE,
+        lambda error: {"digest": error.built_for},
+    ),
+    # The remedy is the same: the index is to be built anew.
+    engine.IndexDamaged: Row(grpc.StatusCode.FAILED_PRECONDITION, error_pb2.ERROR_REASON_INDEX_STALE),
     engine.MemoryLimitExceeded: Row(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         error_pb2.ERROR_REASON_MEMORY_LIMIT,

@@ -90,6 +90,11 @@ class TensorFlowRuntime:
         """What evaluates the model."""
         return RuntimeKind.TENSORFLOW
 
+    @property
+    def frozen(self) -> FrozenGraph:
+        """The graph."""
+        return self._frozen
+
     def forward(self, tensors: Sequence[str]) -> ForwardPass:
         """Prepares a forward pass that fetches these tensors.
 

@@ -1,0 +1,1 @@
+"""Per-example gradients of a loss by a model's parameters, in factored form."""
