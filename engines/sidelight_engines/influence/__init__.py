@@ -1,10 +1,9 @@
 """How predictions change when a feature's mean moves: entropic tilting."""
 
-from sidelight_engines.influence.answers import read_predictions
 from sidelight_engines.influence.explain import explain_influence
 from sidelight_engines.influence.parameters import InfluenceParameters, Metric, Rows, UnattainableTarget
 from sidelight_engines.influence.result import InfluenceResult, Notice
-from sidelight_engines.influence.validation import check_examples, check_parameters
+from sidelight_engines.influence.validation import check_request
 
 __all__ = [
     "InfluenceParameters",
@@ -13,8 +12,6 @@ __all__ = [
     "Notice",
     "Rows",
     "UnattainableTarget",
-    "check_examples",
-    "check_parameters",
+    "check_request",
     "explain_influence",
-    "read_predictions",
 ]

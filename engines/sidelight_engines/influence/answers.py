@@ -83,6 +83,25 @@ def read_predictions(given: Rows, count: int) -> Array:
     return predictions
 
 
+def check_labels(labels: Rows | None, metrics: tuple[Metric, ...], count: int) -> None:
+    """Checks what can be said of labels without predictions.
+
+    Raises:
+        InvalidField: metrics need labels and there are none, or not one for each example.
+    """
+    if labels is None:
+        if metrics:
+            raise InvalidField(
+                "parameters.labels", "is not set, and metrics need labels", "give them, or a reference set with labels"
+            )
+        return
+    length = len(labels.values) if labels.values.ndim else 0
+    if length != count:
+        raise InvalidField(
+            labels.field, f"has {length} rows where there are {count} examples", "give one for each example"
+        )
+
+
 def read_answers(given: Rows, labels: Rows | None, metrics: tuple[Metric, ...], count: int) -> Answers:
     """Checks predictions, and labels as far as metrics need them.
 
@@ -108,17 +127,8 @@ def read_answers(given: Rows, labels: Rows | None, metrics: tuple[Metric, ...], 
                 f"{metric.name} is of probabilities, and predictions lie outside 0 to 1",
                 "ask for another metric, or give probabilities",
             )
-    if metrics:
-        if labels is None:
-            raise InvalidField(
-                "parameters.labels", "is not set, and metrics need labels", "give them, or a reference set with labels"
-            )
-        if len(labels.values) != count:
-            raise InvalidField(
-                labels.field,
-                f"has {len(labels.values)} rows where there are {count} examples",
-                "give one for each example",
-            )
+    check_labels(labels, metrics, count)
+    if labels is not None:
         if any(metric.of_classes for metric in metrics):
             classes = _read_classes(labels, max(2, width))
         if not all(metric.of_classes for metric in metrics):

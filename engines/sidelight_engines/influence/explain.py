@@ -27,10 +27,9 @@ from sidelight_engines.influence.result import InfluenceResult
 from sidelight_engines.influence.tilting import Scaled, Tilted, scale, slopes, tilt, unattainable
 from sidelight_engines.influence.validation import (
     MOST_GROUPS,
-    check_examples,
     check_memory,
-    check_parameters,
-    value_range,
+    check_request,
+    chosen_features,
 )
 from sidelight_engines.runtime.runtime import Array
 
@@ -71,15 +70,13 @@ def explain_influence(
         MemoryLimitExceeded: the result would be too large.
         Stopped: `control` asked for it.
     """
-    check_examples(examples)
+    value_range = check_request(examples, parameters, labels, groups)
     shape = examples.values.shape
-    check_parameters(parameters, shape[1:])
-    if groups is not None and not parameters.metrics:
-        raise InvalidField("parameters.metrics", "is empty, and groups are compared by metrics", "give at least one")
     answers = read_answers(predictions, labels, parameters.metrics, shape[0])
     found, members = (None, ()) if groups is None else read_groups(groups, shape[0], MOST_GROUPS)
     _check_sizes(parameters, shape, answers, len(members), memory_bytes)
-    return _Work.make(examples, parameters, answers, found, members, memory_bytes).run(control or Control())
+    work = _Work.make(examples, parameters, answers, found, members, memory_bytes)
+    return work.run(*value_range, control or Control())
 
 
 def _check_sizes(
@@ -109,7 +106,6 @@ class _Work:
     """
 
     rows: Array
-    field: str
     example_shape: tuple[int, ...]
     features: Array
     parameters: InfluenceParameters
@@ -137,9 +133,8 @@ class _Work:
         metrics = metric_columns(parameters.metrics, answers, members)
         return cls(
             rows=rows,
-            field=examples.field,
             example_shape=values.shape[1:],
-            features=np.asarray(parameters.features or range(rows.shape[1]), np.int64),
+            features=chosen_features(parameters, values.shape[1:]),
             parameters=parameters,
             columns=np.concatenate([centred, centred**2, metrics.columns], axis=1),
             centre=centre,
@@ -153,10 +148,7 @@ class _Work:
     def labels(self) -> int:
         return len(self.centre)
 
-    def run(self, control: Control) -> InfluenceResult:
-        control.checkpoint()
-        chunk_rows = self._chunk_rows(self.features)
-        low, high = value_range(self.rows, self.features, self.parameters, self.field, chunk_rows)
+    def run(self, low: float, high: float, control: Control) -> InfluenceResult:
         grid = find_grid(self.rows, self.features, low, high)
         solve = ethik_tilts if self.parameters.ethik_compatible else solve_tilts
         means, slope, targets = [], [], []

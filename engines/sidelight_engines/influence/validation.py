@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 
 from sidelight_engines.errors import InvalidField, MemoryLimitExceeded
+from sidelight_engines.influence.answers import check_labels, read_groups
 from sidelight_engines.influence.levels import as_slice
 from sidelight_engines.influence.parameters import InfluenceParameters, Rows
 from sidelight_engines.runtime.runtime import Array
@@ -15,7 +16,32 @@ from sidelight_engines.runtime.runtime import Array
 MOST_AIMS = 201
 MOST_GROUPS = 256
 _FEWEST_EXAMPLES = 2
+_CHUNK_BYTES = 32 * 2**20
+"""Of examples that are looked through at a time."""
 _PATH = "parameters"
+
+
+def check_request(
+    examples: Rows, parameters: InfluenceParameters, labels: Rows | None = None, groups: Rows | None = None
+) -> tuple[float, float]:
+    """Checks everything that needs no predictions.
+
+    Returns:
+        The least and the greatest value of the features that count.
+
+    Raises:
+        InvalidField: something given is out of its limits, or does not go together.
+    """
+    check_examples(examples)
+    shape = examples.values.shape
+    check_parameters(parameters, shape[1:])
+    check_labels(labels, parameters.metrics, shape[0])
+    if groups is not None:
+        if not parameters.metrics:
+            problem = "is empty, and groups are compared by metrics"
+            raise InvalidField(f"{_PATH}.metrics", problem, "give at least one")
+        read_groups(groups, shape[0], MOST_GROUPS)
+    return _value_range(examples, parameters)
 
 
 def check_parameters(parameters: InfluenceParameters, example_shape: tuple[int, ...]) -> None:
@@ -94,21 +120,15 @@ def check_examples(examples: Rows) -> None:
         raise InvalidField(examples.field, f"has shape {list(values.shape)}", "give at least one feature")
 
 
-def value_range(
-    rows: Array, features: Array, parameters: InfluenceParameters, field: str, chunk_rows: int
-) -> tuple[float, float]:
-    """The least and the greatest value of all.
+def chosen_features(parameters: InfluenceParameters, example_shape: tuple[int, ...]) -> Array:
+    """The features that count, int64."""
+    return np.asarray(parameters.features or range(math.prod(example_shape)), np.int64)
 
-    Args:
-        rows: (examples, all features).
-        features: those that count.
-        parameters: has their names.
-        field: the path of the examples, for errors.
-        chunk_rows: how many examples to read at a time.
 
-    Raises:
-        InvalidField: one is NaN or infinite; names the feature.
-    """
+def _value_range(examples: Rows, parameters: InfluenceParameters) -> tuple[float, float]:
+    rows = examples.values.reshape(len(examples.values), -1)
+    features = chosen_features(parameters, examples.values.shape[1:])
+    chunk_rows = max(1, _CHUNK_BYTES // (rows.dtype.itemsize * rows.shape[1]))
     low, high = math.inf, -math.inf
     for first in range(0, len(rows), chunk_rows):
         part = rows[first : first + chunk_rows][:, as_slice(features)]
@@ -117,7 +137,7 @@ def value_range(
             row, place = np.argwhere(~np.isfinite(part))[0]
             feature = parameters.name_of(int(features[place]))
             raise InvalidField(
-                field,
+                examples.field,
                 f"feature {feature} is {part[row, place]} in example {first + row}",
                 "leave out the example, leave out the feature, or fill it in",
             )

@@ -4,7 +4,19 @@ Drawn with matplotlib's objects alone: no pyplot, no settings of the process, sa
 matplotlib is imported when the first picture is drawn.
 """
 
+from sidelight_engines.pictures.influence_curves import influence_curves
+from sidelight_engines.pictures.influence_data import InfluenceDrawing
+from sidelight_engines.pictures.influence_heatmaps import influence_heatmaps
+from sidelight_engines.pictures.influence_ranking import influence_ranking
 from sidelight_engines.pictures.linearity import linearity_by_layer
 from sidelight_engines.pictures.picture import Picture, PictureFormat
 
-__all__ = ["Picture", "PictureFormat", "linearity_by_layer"]
+__all__ = [
+    "InfluenceDrawing",
+    "Picture",
+    "PictureFormat",
+    "influence_curves",
+    "influence_heatmaps",
+    "influence_ranking",
+    "linearity_by_layer",
+]

@@ -44,7 +44,7 @@ def _methods(model: Model) -> list[model_pb2.MethodSupport]:
         _support(model_pb2.METHOD_SIMILARITY, gradient),
         _support(model_pb2.METHOD_LRP, gradient),
         _support(model_pb2.METHOD_ACTIVATION_PATTERN, forward),
-        _support(model_pb2.METHOD_INFLUENCE, forward),
+        _support(model_pb2.METHOD_INFLUENCE, influence_support(model)),
     ]
 
 
@@ -55,6 +55,18 @@ def linearity_support(model: Model) -> Support:
         return model.forward_support()
     listed = ", ".join(f"{spec.name} ({spec.dtype})" for spec in model.graph.inputs)
     return Support(model.native_runtime, f"it needs exactly one floating-point input; the model has {listed}")
+
+
+def influence_support(model: Model) -> Support:
+    """Whether the model's own predictions can be explained by influence."""
+    inputs = model.graph.inputs
+    if len(inputs) == 1 and inputs[0].dtype.startswith(("float", "int", "uint", "bool")):
+        return model.forward_support()
+    listed = ", ".join(f"{spec.name} ({spec.dtype})" for spec in inputs)
+    return Support(
+        model.native_runtime,
+        f"it needs exactly one numeric input; the model has {listed}; give predictions, and the features as one tensor",
+    )
 
 
 def _support(method: model_pb2.Method.ValueType, support: Support) -> model_pb2.MethodSupport:
