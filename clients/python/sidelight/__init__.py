@@ -28,6 +28,7 @@ from sidelight.errors import (
     Unavailable,
     Unimplemented,
 )
+from sidelight.influence import InfluenceExplanation
 from sidelight.job import Job
 from sidelight.jobs import JobFailure, JobInfo, JobProgress
 from sidelight.linearity import LayerLinearity, LinearityExplanation, LinearityParameters
@@ -60,6 +61,7 @@ __all__ = [
     "FailedPrecondition",
     "FieldViolation",
     "GradientCheck",
+    "InfluenceExplanation",
     "InternalError",
     "InvalidArgument",
     "Job",

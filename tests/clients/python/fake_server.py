@@ -21,6 +21,7 @@ from grpc_status import rpc_status
 from sidelight.v1 import (
     explain_service_pb2_grpc,
     explanation_pb2,
+    influence_pb2,
     linearity_pb2,
     model_pb2,
     model_service_pb2,
@@ -52,6 +53,16 @@ class Failure:
         context.abort_with_status(rpc_status.to_status(status))
 
 
+def _nothing_influenced() -> influence_pb2.ExplainInfluenceResponse:
+    """A response of the right form that tells of no feature."""
+    empty = tensor_pb2.Tensor(data_type=tensor_pb2.DATA_TYPE_FLOAT64, shape=[0], raw=b"")
+    tensors = [name for name, f in _INFLUENCE_FIELDS.items() if f.message_type is tensor_pb2.Tensor.DESCRIPTOR]
+    return influence_pb2.ExplainInfluenceResponse(**dict.fromkeys(tensors, empty))
+
+
+_INFLUENCE_FIELDS = influence_pb2.ExplainInfluenceResponse.DESCRIPTOR.fields_by_name
+
+
 @dataclass
 class FakeServer:
     """What the server was asked, and how it is to answer.
@@ -65,6 +76,7 @@ class FakeServer:
         seconds: how long a linearity call takes.
         references: the reference sets, listed two to a page.
         refuse_chunk: refuses an upload at its chunk of this number, from 0.
+        influence: answers calls for influence.
     """
 
     address: str = ""
@@ -77,6 +89,7 @@ class FakeServer:
     detail: model_pb2.ModelDetail = field(default_factory=model_pb2.ModelDetail)
     references: list[reference_pb2.ReferenceSet] = field(default_factory=list)
     refuse_chunk: int | None = None
+    influence: influence_pb2.ExplainInfluenceResponse = field(default_factory=_nothing_influenced)
 
     def take(self, request: Any, context: grpc.ServicerContext) -> None:
         self.requests.append(request)
@@ -106,6 +119,12 @@ class _Explain(explain_service_pb2_grpc.ExplainServiceServicer):
         return _respond(
             request, x, *(part.pop(0) if len(part) > 1 else part[0] for part in (fake.versions, fake.digests))
         )
+
+    def ExplainInfluence(
+        self, request: influence_pb2.ExplainInfluenceRequest, context: grpc.ServicerContext
+    ) -> influence_pb2.ExplainInfluenceResponse:
+        self._fake.take(request, context)
+        return self._fake.influence
 
 
 def _respond(
