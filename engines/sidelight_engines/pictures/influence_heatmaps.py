@@ -128,7 +128,6 @@ def _draw_map(axes: Axes, panel: _Panel, colours: Theme) -> Any:
 
     # Blue and orange differ for every kind of colour vision; nothing at all is the ground itself.
     shades = LinearSegmentedColormap.from_list("influence", [colours.plain, colours.ground, colours.accent])
-    shades.set_bad(colours.grid)
     axes.set_title(panel.name, pad=4, **plain_text(SMALL_POINTS, colours.text))
     axes.set_xticks([])
     axes.set_yticks([])
@@ -137,7 +136,7 @@ def _draw_map(axes: Axes, panel: _Panel, colours: Theme) -> Any:
         spine.set_linewidth(0.8)
     return axes.imshow(
         np.ma.masked_invalid(panel.values),
-        cmap=shades,
+        cmap=shades.with_extremes(bad=colours.grid),
         vmin=-panel.limit,
         vmax=panel.limit,
         interpolation="nearest",

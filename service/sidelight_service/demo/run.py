@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sidelight_service.demo.digits import prepare_models
+from sidelight_service.demo.influence import explain_influence
 from sidelight_service.demo.linearity import explain_linearity
 from sidelight_service.demo.server import running_server
 from sidelight_service.demo.stage import ONNX, DemoFailed, Stage, heading, say
 
 # One per family of explanations, in the order shown.
-STEPS: tuple[Callable[[Stage], None], ...] = (explain_linearity,)
+STEPS: tuple[Callable[[Stage], None], ...] = (explain_linearity, explain_influence)
 _INSTANCES = 100
 
 

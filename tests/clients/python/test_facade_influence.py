@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sidelight
-from fake_server import FakeServer, to_array
+from fake_server import FakeServer, influence_response, to_array
 from sidelight.influence_decode import decode_influence
 from sidelight.influence_options import InfluenceOptions, influence_request
 from sidelight.v1 import influence_pb2, reference_pb2
@@ -22,33 +22,6 @@ NAN = float("nan")
 
 def parameters(**options: Any) -> influence_pb2.InfluenceParameters:
     return influence_request("digits", X, None, options).parameters
-
-
-def response() -> influence_pb2.ExplainInfluenceResponse:
-    """Two of four features, two taus, two labels, one metric; the second target of the second was not reached."""
-    from sidelight.arrays import to_tensor
-
-    tensors = {
-        "feature_means": [5.0, 6.0],
-        "targets": [[4.0, 7.0], [6.0, 9.0]],
-        "influences": [[[0.25, 0.75], [0.5, 0.5]], [[0.25, 0.75], [1.0, 0.0]]],
-        "standard_errors": [[[0.1, 0.1], [0.2, 0.2]], [[0.1, 0.1], [NAN, NAN]]],
-        "slopes": [[0.5, -0.5], [0.0, 0.0]],
-        "performances": [[[0.5], [0.75]], [[0.5], [NAN]]],
-        "attained_means": [[4.0, 7.0], [6.0, 8.0]],
-        "effective_sample_sizes": [[2.5, 2.5], [3.0, 1.0]],
-        "baseline_predictions": [0.3, 0.7],
-        "baseline_performances": [0.6],
-    }
-    return influence_pb2.ExplainInfluenceResponse(
-        features=[3, 0],
-        feature_names=["d", "a"],
-        example_shape=[2, 2],
-        taus=[-1, 1],
-        metrics=[influence_pb2.METRIC_LOG_LOSS],
-        attained=to_tensor(np.array([[True, True], [True, False]]), ""),
-        **{name: to_tensor(np.array(values), name) for name, values in tensors.items()},
-    )
 
 
 def test_what_a_caller_leaves_out_is_not_sent(client: sidelight.Client, fake: FakeServer) -> None:
@@ -151,7 +124,6 @@ def test_help_shows_every_option() -> None:
 
 
 async def test_the_asyncio_client_sends_and_reads_the_same(fake: FakeServer) -> None:
-    fake.influence = response()
     async with sidelight.connect_async(fake.address) as client:
         explanation = await client.influence("digits", X, taus=(0.5,), metrics=["auc"])
 
@@ -160,8 +132,6 @@ async def test_the_asyncio_client_sends_and_reads_the_same(fake: FakeServer) -> 
 
 
 def test_an_explanation_holds_arrays_and_words(client: sidelight.Client, fake: FakeServer) -> None:
-    fake.influence = response()
-
     explanation = client.influence("digits", X)
 
     assert explanation.influences.shape == (2, 2, 2)
@@ -177,7 +147,7 @@ def test_an_explanation_holds_arrays_and_words(client: sidelight.Client, fake: F
 
 
 def test_an_explanation_is_fit_for_json_and_for_numpy(tmp_path: Path) -> None:
-    explanation = decode_influence(response())
+    explanation = decode_influence(influence_response())
 
     plain = json.loads(json.dumps(explanation.as_dict(), allow_nan=False))
     explanation.to_npz(tmp_path / "r.out")
@@ -189,11 +159,11 @@ def test_an_explanation_is_fit_for_json_and_for_numpy(tmp_path: Path) -> None:
     np.testing.assert_array_equal(kept["influences"], explanation.influences)
     np.testing.assert_array_equal(kept["feature_names"], ["d", "a"])
     assert "confidence_low" not in kept
-    assert json.loads(str(kept["provenance"]))["model"] == ""
+    assert json.loads(str(kept["provenance"]))["model"] == "digits"
 
 
 def test_a_table_has_a_line_for_each_feature_tau_and_label(tmp_path: Path) -> None:
-    decode_influence(response()).to_csv(tmp_path / "r.csv")
+    decode_influence(influence_response()).to_csv(tmp_path / "r.csv")
 
     with (tmp_path / "r.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
