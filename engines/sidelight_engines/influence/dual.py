@@ -51,7 +51,9 @@ def solve_tilts(unit: Array, counts: Array, goals: Array, active: Array) -> Arra
         (features, aims): k; 0 where not active. The mean is within `TOLERANCE` of the goal wherever the
         floating-point numbers k allow it; the caller looks.
     """
-    moments = np.stack([counts, counts * unit, counts * (1 - unit), counts * unit * (1 - unit)], axis=-1)
+    # Laid out level after level: for products with a long axis of levels BLAS then is many times as fast.
+    moments = np.stack([counts, counts * unit, counts * (1 - unit), counts * unit * (1 - unit)], axis=1)
+    moments = moments.swapaxes(1, 2)
     tilt = np.zeros(goals.shape)
     low, high = np.full(goals.shape, -np.inf), np.full(goals.shape, np.inf)
     done = ~active

@@ -142,7 +142,7 @@ def tilt(
     """Tilts features to their goals and measures.
 
     Args:
-        levels: their columns are the labels, the squares of the labels, and those of metrics.
+        levels: their columns are the labels, those of metrics, and the squares of the labels.
         scaled: the same features.
         labels: how many labels there are.
         parameters: what to do at bounds.
@@ -189,9 +189,9 @@ def _tilt_cells(
     for bound, flagged in ((0.0, at_low), (1.0, at_high)):
         feature, aim = np.nonzero(flagged)
         weights[feature, aim] = unit[feature] == bound
-    weights /= weights @ counts[:, :, None]
-    reached = (weights @ (counts * unit)[:, :, None])[:, :, 0]
-    means = weights @ np.concatenate([sums[:, :, :labels], sums[:, :, 2 * labels :]], axis=2)
+    weights /= _over_levels(weights, counts)[:, :, None]
+    reached = _over_levels(weights, counts * unit)
+    means = weights @ sums[:, :, :-labels]
     errors, effective = _standard_errors(weights, unit, counts, sums, labels, reached, means[:, :, :labels])
     attained = np.where(varies, np.abs(reached - goals) <= tolerance, goals == 0) & ~(at_low | at_high)
     covered = None
@@ -210,15 +210,15 @@ def _standard_errors(
     weights: Array, unit: Array, counts: Array, sums: Array, labels: int, reached: Array, means: Array
 ) -> tuple[Array, Array]:
     """Standard errors of label means, (features, aims, labels), and effective sample sizes, (features, aims)."""
-    values, squares = sums[:, :, :labels], sums[:, :, labels : 2 * labels]
+    values, squares = sums[:, :, :labels], sums[:, :, -labels:]
     away = unit[:, None, :] - reached[:, :, None]
     pulled = weights * away
-    variance = ((pulled * away) @ counts[:, :, None])[:, :, 0]
+    variance = _over_levels(pulled * away, counts)
     covariance = pulled @ values
     beta = np.divide(covariance, variance[:, :, None], out=np.zeros_like(covariance), where=variance[:, :, None] > 0)
     square = weights * weights
     square_away = square * away
-    powers = [(part @ counts[:, :, None])[:, :, 0][:, :, None] for part in (square, square_away, square_away * away)]
+    powers = [_over_levels(part, counts)[:, :, None] for part in (square, square_away, square_away * away)]
     # sum of w^2 (y - (mean + beta d))^2, multiplied out so that y is needed by its sums alone
     total = square @ squares - 2 * means * (square @ values) - 2 * beta * (square_away @ values)
     total += means**2 * powers[0] + 2 * means * beta * powers[1] + beta**2 * powers[2]
@@ -226,6 +226,14 @@ def _standard_errors(
     errors = np.sqrt(np.maximum(total, 0.0))
     errors[effective < _FEWEST_EXAMPLES * (1 - 1e-9)] = np.nan
     return errors, effective
+
+
+def _over_levels(numbers: Array, counts: Array) -> Array:
+    """Sums of (features, aims, levels) times (features, levels) over levels, (features, aims).
+
+    BLAS would start threads for each of these short products, which on a busy machine wait for one another.
+    """
+    return np.asarray(np.einsum("fal,fl->fa", numbers, counts))
 
 
 def _join(parts: list[Tilted], axis: int) -> Tilted:

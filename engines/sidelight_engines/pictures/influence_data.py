@@ -97,7 +97,10 @@ class InfluenceDrawing:
             return self.feature_names[place]
         position = int(self.features[place])
         if len(self.example_shape) in _IMAGE_AXES:
-            return f"pixel {', '.join(str(int(i)) for i in np.unravel_index(position, self.example_shape))}"
+            indices = np.unravel_index(position, self.example_shape)
+            # A single channel need not be named.
+            shown = [int(i) for i, length in zip(indices, self.example_shape, strict=True) if length > 1]
+            return f"pixel {', '.join(map(str, shown))}"
         return f"feature {position}"
 
     def label_name(self, label: int) -> str:

@@ -65,6 +65,10 @@ def _say_how_to_go_on(inputs: Path, directory: Path, server: str) -> None:
         f"sidelight explain linearity {server}--model {ONNX} --input {inputs} --feature-range 0,1 --layers all "
         f"--confidence 0.95 --plot {directory / 'again.png'}"
     )
+    say(
+        f"sidelight explain influence {server}--model {ONNX} --input {inputs} --taus 41 "
+        f"--plot-curves {directory / 'curves.png'}"
+    )
 
 
 def _wait_for_interrupt() -> None:
