@@ -139,9 +139,9 @@ class AsyncClient:
                 return tuple(found)
             request = reference_service_pb2.ListReferencesRequest(page_token=response.next_page_token)
 
-    async def reference(self, name: str, *, timeout: float | None = None) -> ReferenceSet:
+    async def reference(self, name: str, *, feature_ranges: bool = False, timeout: float | None = None) -> ReferenceSet:
         """See `sidelight.Client.reference`."""
-        request = reference_service_pb2.GetReferenceRequest(name=name)
+        request = reference_service_pb2.GetReferenceRequest(name=name, feature_ranges=feature_ranges)
         return decode_reference((await self._call(self._references.GetReference, request, Deadline(timeout))).reference)
 
     async def create_reference(

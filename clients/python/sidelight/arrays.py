@@ -49,6 +49,13 @@ def to_tensor(array: NDArray[Any], what: str) -> tensor_pb2.Tensor:
     return tensor_pb2.Tensor(data_type=data_type, shape=array.shape, raw=little.tobytes())
 
 
+def from_tensor(tensor: tensor_pb2.Tensor) -> NDArray[Any]:
+    """Reads a tensor of a response, which holds raw bytes; the array is read-only."""
+    names = {number: name for name, number in _DATA_TYPES.items()}
+    dtype = np.dtype(names[tensor.data_type]).newbyteorder("<")
+    return np.frombuffer(tensor.raw, dtype).reshape(tuple(tensor.shape))
+
+
 def to_arrays(inputs: Inputs, what: str) -> dict[str, NDArray[Any]]:
     """Names the arrays that a caller gave for the inputs of a model.
 

@@ -168,9 +168,15 @@ class Client:
                 return tuple(found)
             request = reference_service_pb2.ListReferencesRequest(page_token=response.next_page_token)
 
-    def reference(self, name: str, *, timeout: float | None = None) -> ReferenceSet:
-        """Describes one reference set."""
-        request = reference_service_pb2.GetReferenceRequest(name=name)
+    def reference(self, name: str, *, feature_ranges: bool = False, timeout: float | None = None) -> ReferenceSet:
+        """Describes one reference set.
+
+        Args:
+            name: its name.
+            feature_ranges: also tell the least and greatest value of each feature.
+            timeout: in seconds.
+        """
+        request = reference_service_pb2.GetReferenceRequest(name=name, feature_ranges=feature_ranges)
         return decode_reference(self._call(self._references.GetReference, request, Deadline(timeout)).reference)
 
     def create_reference(
