@@ -100,17 +100,3 @@ def to_instances(arrays: Mapping[str, NDArray[Any]], what: str) -> reference_pb2
     """Writes arrays by input name as inline instances."""
     named = [tensor_pb2.NamedTensor(name=name, tensor=to_tensor(array, what)) for name, array in arrays.items()]
     return reference_pb2.Instances(inline=reference_pb2.InlineInstances(inputs=named))
-
-
-def from_tensor(message: tensor_pb2.Tensor) -> NDArray[Any]:
-    """Reads a tensor of a response, which carries raw bytes.
-
-    Returns:
-        An array of its type and shape, that may be written to.
-
-    Raises:
-        ValueError: the bytes do not fill the shape; no server sends that.
-    """
-    name = next(name for name, data_type in _DATA_TYPES.items() if data_type == message.data_type)
-    flat = np.frombuffer(message.raw, np.dtype(name).newbyteorder("<"))
-    return flat.reshape(tuple(message.shape)).astype(name)

@@ -7,6 +7,9 @@ import numpy as np
 from sidelight_engines.activation.parameters import UnitPooling
 from sidelight_engines.runtime.runtime import Array
 
+_POSITIONS_AT_ONCE = 8
+_LONG_ROW = 512
+
 
 def pooled_units(values: Array, pooling: UnitPooling, channel_axis: int | None) -> Array:
     """The activation of each unit for each example.
@@ -33,10 +36,25 @@ def pooled_units(values: Array, pooling: UnitPooling, channel_axis: int | None) 
     else:
         values, positions = np.moveaxis(values, axis, 1).reshape(count, values.shape[axis], -1), 2
     if pooling is UnitPooling.ANY:
-        pooled: Array = values.max(axis=positions)
-    else:
-        pooled = values.mean(axis=positions)
-    return pooled
+        return _greatest(values, positions)
+    mean: Array = values.mean(axis=positions)
+    return mean
+
+
+def _greatest(values: Array, axis: int) -> Array:
+    """The greatest along an axis.
+
+    NumPy takes short rows one after the other, which for 32 channels last is four times slower than for 512; so several
+    positions are taken for one long row first.
+    """
+    if axis == 2 or values.shape[1] < 2 * _POSITIONS_AT_ONCE or values.shape[2] > _LONG_ROW:
+        greatest: Array = values.max(axis=axis)
+        return greatest
+    count, positions, channels = values.shape
+    whole = positions - positions % _POSITIONS_AT_ONCE
+    rows = values[:, :whole].reshape(count, whole // _POSITIONS_AT_ONCE, _POSITIONS_AT_ONCE * channels)
+    greatest = rows.max(axis=1).reshape(count, _POSITIONS_AT_ONCE, channels).max(axis=1)
+    return greatest if whole == positions else np.maximum(greatest, values[:, whole:].max(axis=1))
 
 
 def unit_shape(shape: tuple[int, ...], pooling: UnitPooling, channel_axis: int | None) -> tuple[int, ...]:
