@@ -11,6 +11,12 @@ import grpc
 import grpc.aio
 from numpy.typing import ArrayLike
 
+from sidelight.activation_pattern import ActivationPatternExplanation, decode_activation_pattern
+from sidelight.activation_pattern_options import (
+    ActivationPatternOptions,
+    activation_pattern_request,
+    shows_activation_pattern_options,
+)
 from sidelight.aio_job import AsyncJob
 from sidelight.arrays import Inputs
 from sidelight.channel import DEFAULT_MAX_MESSAGE_BYTES, Option, channel_options
@@ -224,6 +230,36 @@ class AsyncClient:
         """See `sidelight.Client.submit_linearity`."""
         request = linearity_request(model, options)
         request.instances.CopyFrom(instances(x, "x"))
+        create = create_request(request, idempotency_key, self._max_message_bytes)
+        answer = await self._call(self._jobs.CreateJob, create, Deadline(timeout))
+        return AsyncJob(decode_job(answer.job), self, self._jobs)
+
+    @shows_activation_pattern_options
+    async def activation_pattern(
+        self,
+        model: str,
+        x: Inputs | ReferenceSelection,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[ActivationPatternOptions],
+    ) -> ActivationPatternExplanation:
+        """See `sidelight.Client.activation_pattern`."""
+        request = activation_pattern_request(model, x, options, self._max_message_bytes)
+        answer = await self._call(self._explain.ExplainActivationPattern, request, Deadline(timeout))
+        return decode_activation_pattern(answer)
+
+    @shows_activation_pattern_options
+    async def submit_activation_pattern(
+        self,
+        model: str,
+        x: Inputs | ReferenceSelection,
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[ActivationPatternOptions],
+    ) -> AsyncJob:
+        """See `sidelight.Client.submit_activation_pattern`."""
+        request = activation_pattern_request(model, x, options, self._max_message_bytes)
         create = create_request(request, idempotency_key, self._max_message_bytes)
         answer = await self._call(self._jobs.CreateJob, create, Deadline(timeout))
         return AsyncJob(decode_job(answer.job), self, self._jobs)

@@ -9,11 +9,18 @@ from datetime import UTC, datetime
 
 import grpc
 
+from sidelight.activation_pattern import ActivationPatternExplanation, decode_activation_pattern
 from sidelight.errors import FailedPrecondition, InvalidArgument, SidelightError, Unimplemented, error_of
 from sidelight.linearity import LinearityExplanation
 from sidelight.linearity_run import decode_linearity
-from sidelight.v1 import job_pb2, job_service_pb2, linearity_pb2
+from sidelight.v1 import activation_pattern_pb2, job_pb2, job_service_pb2, linearity_pb2
 from sidelight.words import choose, word
+
+Explanation = LinearityExplanation | ActivationPatternExplanation
+"""What a job may come to."""
+
+ExplainRequest = linearity_pb2.ExplainLinearityRequest | activation_pattern_pb2.ExplainActivationPatternRequest
+"""What a job may be asked to do."""
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 """The states that a job does not leave."""
@@ -138,16 +145,19 @@ def _failure(error: job_pb2.JobError) -> JobFailure:
 
 
 def create_request(
-    request: linearity_pb2.ExplainLinearityRequest, idempotency_key: str | None, max_message_bytes: int
+    request: ExplainRequest, idempotency_key: str | None, max_message_bytes: int
 ) -> job_service_pb2.CreateJobRequest:
     """Writes the call that creates a job.
 
     Raises:
         InvalidArgument: no message has room for the request.
     """
-    created = job_service_pb2.CreateJobRequest(
-        request=job_pb2.JobRequest(linearity=request), idempotency_key=idempotency_key or ""
-    )
+    work = job_pb2.JobRequest()
+    if isinstance(request, linearity_pb2.ExplainLinearityRequest):
+        work.linearity.CopyFrom(request)
+    else:
+        work.activation_pattern.CopyFrom(request)
+    created = job_service_pb2.CreateJobRequest(request=work, idempotency_key=idempotency_key or "")
     size = created.ByteSize()
     if size > max_message_bytes:
         raise InvalidArgument(
@@ -167,13 +177,15 @@ def list_request(states: Iterable[str]) -> job_service_pb2.ListJobsRequest:
     return job_service_pb2.ListJobsRequest(states=chosen)
 
 
-def decode_result(result: job_pb2.JobResult) -> LinearityExplanation:
+def decode_result(result: job_pb2.JobResult) -> Explanation:
     """Reads what a job came to.
 
     Raises:
         Unimplemented: it is of a kind that this client can not read.
     """
     kind = result.WhichOneof("outcome")
+    if kind == "activation_pattern":
+        return decode_activation_pattern(result.activation_pattern)
     if kind != "linearity":
         raise Unimplemented(f"this client can not read the result of a job of kind {kind!r}; use a newer one")
     return decode_linearity([result.linearity])

@@ -4,7 +4,15 @@ Drawn with matplotlib's objects alone: no pyplot, no settings of the process, sa
 matplotlib is imported when the first picture is drawn.
 """
 
+from sidelight_engines.pictures.activation_pattern import class_neighbours, firing_rates, pattern_distances
 from sidelight_engines.pictures.linearity import linearity_by_layer
 from sidelight_engines.pictures.picture import Picture, PictureFormat
 
-__all__ = ["Picture", "PictureFormat", "linearity_by_layer"]
+__all__ = [
+    "Picture",
+    "PictureFormat",
+    "class_neighbours",
+    "firing_rates",
+    "linearity_by_layer",
+    "pattern_distances",
+]

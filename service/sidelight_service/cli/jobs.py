@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sidelight_service.cli.linearity import check_targets, write
+from sidelight_service.cli import activation_pattern, linearity
+from sidelight_service.cli.linearity import check_targets
 from sidelight_service.cli.terminal import (
     DEFAULT_SERVER,
     JsonOption,
@@ -125,9 +126,7 @@ def result(
     job: JobArgument,
     as_json: JsonOption = False,
     out: Annotated[Path | None, typer.Option(metavar="R.npz", help="Write every number to this file.")] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="R.png", help="Draw the layers to this .png or .svg file.")
-    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="R.png", help="Draw it to this .png or .svg file.")] = None,
     server: ServerOption = DEFAULT_SERVER,
     timeout: TimeoutOption = None,
 ) -> None:
@@ -137,7 +136,10 @@ def result(
     check_targets(out, plot)
     with failures_reported(), sidelight.connect(server) as client:
         explanation = client.job(job, timeout=timeout).result(timeout=timeout)
-    write(explanation, as_json=as_json, out=out, plot=plot)
+    if isinstance(explanation, sidelight.LinearityExplanation):
+        linearity.write(explanation, as_json=as_json, out=out, plot=plot)
+    else:
+        activation_pattern.write(explanation, as_json=as_json, out=out, plot=plot)
 
 
 def follow(job: Job, timeout: float | None) -> None:
