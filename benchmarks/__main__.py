@@ -9,7 +9,7 @@ from pathlib import Path
 # Before TensorFlow is imported by anything.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from benchmarks import influence, linearity, similarity
+from benchmarks import influence, linearity, patterns, similarity
 
 _RESULTS = Path(__file__).parent / "results"
 
@@ -22,8 +22,11 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=1000, help="images of the first comparison")
     parser.add_argument("--folder", type=Path, help="where to keep the trained network")
     parser.add_argument("--references", type=int, default=similarity.REFERENCES, help="references that are indexed")
+    parser.add_argument("--examples", type=int, default=patterns.EXAMPLES, help="images whose patterns are counted")
     parser.add_argument("--ethik-python", type=Path, help="the interpreter with ethik")
-    parser.add_argument("--only", choices=["linearity", "similarity", "influence"], help="one benchmark of them")
+    parser.add_argument(
+        "--only", choices=["linearity", "similarity", "patterns", "influence"], help="one benchmark of them"
+    )
     parser.add_argument("--results", type=Path, default=_RESULTS, help="where to write the results")
     given = parser.parse_args()
     common = {"images": given.images, "reference_python": given.reference_python, "repetitions": given.repetitions}
@@ -31,6 +34,9 @@ def main() -> None:
         "linearity": lambda: linearity.run(linearity.Setting(**common, instances=given.instances, folder=given.folder)),
         "similarity": lambda: similarity.run(
             similarity.Setting(**common, references=given.references, folder=given.folder)
+        ),
+        "patterns": lambda: patterns.run(
+            patterns.Setting(images=given.images, repetitions=given.repetitions, examples=given.examples)
         ),
         "influence": lambda: influence.run(
             influence.Setting(given.images, ethik_python=given.ethik_python, repetitions=given.repetitions)

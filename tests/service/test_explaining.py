@@ -328,7 +328,6 @@ async def test_a_server_tells_its_methods_and_limits(start: Start) -> None:
     [
         "ExplainService/ExplainSimilarity",
         "ExplainService/ExplainLrp",
-        "ExplainService/ExplainActivationPattern",
     ],
 )
 async def test_a_method_that_is_not_built_yet_says_so(shared_server: Running, method: str) -> None:

@@ -10,6 +10,13 @@
 goes wrong is raised as a `SidelightError`.
 """
 
+from sidelight.activation_pattern import (
+    ActivationPatternExplanation,
+    ActivationPatternParameters,
+    LayerPattern,
+    PatternDistances,
+    SpecificUnit,
+)
 from sidelight.aio import AsyncClient, connect_async
 from sidelight.aio_job import AsyncJob
 from sidelight.client import Client, connect
@@ -51,6 +58,8 @@ from sidelight.selection import ReferenceSelection
 __version__ = "0.1.0"
 
 __all__ = [
+    "ActivationPatternExplanation",
+    "ActivationPatternParameters",
     "AlreadyExists",
     "AsyncClient",
     "AsyncJob",
@@ -70,6 +79,7 @@ __all__ = [
     "JobProgress",
     "Layer",
     "LayerLinearity",
+    "LayerPattern",
     "LinearityExplanation",
     "LinearityParameters",
     "MethodSupport",
@@ -78,6 +88,7 @@ __all__ = [
     "ModelError",
     "ModelVersion",
     "NotFound",
+    "PatternDistances",
     "Picture",
     "Provenance",
     "ReferenceInput",
@@ -87,6 +98,7 @@ __all__ = [
     "ResultWarning",
     "ServerInfo",
     "SidelightError",
+    "SpecificUnit",
     "TensorSpec",
     "Unavailable",
     "Unimplemented",

@@ -11,6 +11,12 @@ import grpc
 import grpc.aio
 from numpy.typing import ArrayLike
 
+from sidelight.activation_pattern import ActivationPatternExplanation, decode_activation_pattern
+from sidelight.activation_pattern_options import (
+    ActivationPatternOptions,
+    activation_pattern_request,
+    shows_activation_pattern_options,
+)
 from sidelight.aio_job import AsyncJob
 from sidelight.arrays import Inputs
 from sidelight.channel import DEFAULT_MAX_MESSAGE_BYTES, Option, channel_options
@@ -136,9 +142,9 @@ class AsyncClient:
                 return tuple(found)
             request = reference_service_pb2.ListReferencesRequest(page_token=response.next_page_token)
 
-    async def reference(self, name: str, *, timeout: float | None = None) -> ReferenceSet:
+    async def reference(self, name: str, *, feature_ranges: bool = False, timeout: float | None = None) -> ReferenceSet:
         """See `sidelight.Client.reference`."""
-        request = reference_service_pb2.GetReferenceRequest(name=name)
+        request = reference_service_pb2.GetReferenceRequest(name=name, feature_ranges=feature_ranges)
         return decode_reference((await self._call(self._references.GetReference, request, Deadline(timeout))).reference)
 
     async def create_reference(
@@ -227,6 +233,36 @@ class AsyncClient:
         """See `sidelight.Client.submit_linearity`."""
         request = linearity_request(model, options)
         request.instances.CopyFrom(instances(x, "x"))
+        create = create_request(request, idempotency_key, self._max_message_bytes)
+        answer = await self._call(self._jobs.CreateJob, create, Deadline(timeout))
+        return AsyncJob(decode_job(answer.job), self, self._jobs)
+
+    @shows_activation_pattern_options
+    async def activation_pattern(
+        self,
+        model: str,
+        x: Inputs | ReferenceSelection,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[ActivationPatternOptions],
+    ) -> ActivationPatternExplanation:
+        """See `sidelight.Client.activation_pattern`."""
+        request = activation_pattern_request(model, x, options, self._max_message_bytes)
+        answer = await self._call(self._explain.ExplainActivationPattern, request, Deadline(timeout))
+        return decode_activation_pattern(answer)
+
+    @shows_activation_pattern_options
+    async def submit_activation_pattern(
+        self,
+        model: str,
+        x: Inputs | ReferenceSelection,
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[ActivationPatternOptions],
+    ) -> AsyncJob:
+        """See `sidelight.Client.submit_activation_pattern`."""
+        request = activation_pattern_request(model, x, options, self._max_message_bytes)
         create = create_request(request, idempotency_key, self._max_message_bytes)
         answer = await self._call(self._jobs.CreateJob, create, Deadline(timeout))
         return AsyncJob(decode_job(answer.job), self, self._jobs)

@@ -11,11 +11,11 @@ import grpc
 
 from sidelight.errors import SidelightError, Unavailable, from_rpc_error
 from sidelight.jobs import (
+    Explanation,
     JobFailure,
     JobInfo,
     JobProgress,
     Patience,
-    Result,
     decode_job,
     decode_result,
     is_about_state,
@@ -127,7 +127,7 @@ class AsyncJob:
                 progress(info.progress.done, info.progress.total)
         return self
 
-    async def result(self, *, timeout: float | None = None) -> Result:
+    async def result(self, *, timeout: float | None = None) -> Explanation:
         """What the job came to.
 
         Raises:

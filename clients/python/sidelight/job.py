@@ -10,11 +10,11 @@ import grpc
 
 from sidelight.errors import SidelightError, Unavailable, from_rpc_error
 from sidelight.jobs import (
+    Explanation,
     JobFailure,
     JobInfo,
     JobProgress,
     Patience,
-    Result,
     decode_job,
     decode_result,
     is_about_state,
@@ -121,7 +121,7 @@ class Job:
                 progress(info.progress.done, info.progress.total)
         return self
 
-    def result(self, *, timeout: float | None = None) -> Result:
+    def result(self, *, timeout: float | None = None) -> Explanation:
         """What the job came to.
 
         Raises:

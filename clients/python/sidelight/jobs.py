@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import grpc
 from google.protobuf.message import Message
 
+from sidelight.activation_pattern import ActivationPatternExplanation, decode_activation_pattern
 from sidelight.errors import FailedPrecondition, InvalidArgument, SidelightError, Unimplemented, error_of
 from sidelight.influence import InfluenceExplanation
 from sidelight.influence_decode import decode_influence
@@ -17,6 +18,9 @@ from sidelight.linearity import LinearityExplanation
 from sidelight.linearity_run import decode_linearity
 from sidelight.v1 import job_pb2, job_service_pb2
 from sidelight.words import choose, word
+
+Explanation = LinearityExplanation | ActivationPatternExplanation | InfluenceExplanation
+"""What a job may come to."""
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 """The states that a job does not leave."""
@@ -176,16 +180,14 @@ def list_request(states: Iterable[str]) -> job_service_pb2.ListJobsRequest:
     return job_service_pb2.ListJobsRequest(states=chosen)
 
 
-Result = LinearityExplanation | InfluenceExplanation
-"""What jobs come to, by what they do."""
-
-_DECODERS: Mapping[str, Callable[[job_pb2.JobResult], Result]] = {
+_DECODERS: Mapping[str, Callable[[job_pb2.JobResult], Explanation]] = {
     "linearity": lambda result: decode_linearity([result.linearity]),
+    "activation_pattern": lambda result: decode_activation_pattern(result.activation_pattern),
     "influence": lambda result: decode_influence(result.influence),
 }
 
 
-def decode_result(result: job_pb2.JobResult) -> Result:
+def decode_result(result: job_pb2.JobResult) -> Explanation:
     """Reads what a job came to.
 
     Raises:

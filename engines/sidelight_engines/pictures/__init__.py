@@ -4,6 +4,7 @@ Drawn with matplotlib's objects alone: no pyplot, no settings of the process, sa
 matplotlib is imported when the first picture is drawn.
 """
 
+from sidelight_engines.pictures.activation_pattern import class_neighbours, firing_rates, pattern_distances
 from sidelight_engines.pictures.influence_curves import influence_curves
 from sidelight_engines.pictures.influence_data import InfluenceDrawing
 from sidelight_engines.pictures.influence_heatmaps import influence_heatmaps
@@ -15,8 +16,11 @@ __all__ = [
     "InfluenceDrawing",
     "Picture",
     "PictureFormat",
+    "class_neighbours",
+    "firing_rates",
     "influence_curves",
     "influence_heatmaps",
     "influence_ranking",
     "linearity_by_layer",
+    "pattern_distances",
 ]

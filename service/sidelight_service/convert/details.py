@@ -38,12 +38,11 @@ def model_to_detail(model: Model) -> model_pb2.ModelDetail:
 
 def _methods(model: Model) -> list[model_pb2.MethodSupport]:
     gradient = model.gradient_support()
-    forward = model.forward_support()
     return [
         _support(model_pb2.METHOD_LINEARITY, linearity_support(model)),
         _support(model_pb2.METHOD_SIMILARITY, gradient),
         _support(model_pb2.METHOD_LRP, gradient),
-        _support(model_pb2.METHOD_ACTIVATION_PATTERN, forward),
+        _support(model_pb2.METHOD_ACTIVATION_PATTERN, activation_pattern_support(model)),
         _support(model_pb2.METHOD_INFLUENCE, influence_support(model)),
     ]
 
@@ -55,6 +54,14 @@ def linearity_support(model: Model) -> Support:
         return model.forward_support()
     listed = ", ".join(f"{spec.name} ({spec.dtype})" for spec in model.graph.inputs)
     return Support(model.native_runtime, f"it needs exactly one floating-point input; the model has {listed}")
+
+
+def activation_pattern_support(model: Model) -> Support:
+    """Whether activation patterns can be measured."""
+    texts = [spec.name for spec in model.graph.inputs if spec.dtype == "string"]
+    if texts:
+        return Support(model.native_runtime, f"requests carry numbers alone, and input {texts[0]!r} takes text")
+    return model.forward_support()
 
 
 def influence_support(model: Model) -> Support:

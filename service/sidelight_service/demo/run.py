@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sidelight_service.demo.digits import prepare_models
+from sidelight_service.demo.activation_pattern import explain_activation_patterns
+from sidelight_service.demo.digits import Digits, prepare_models
 from sidelight_service.demo.influence import explain_influence
 from sidelight_service.demo.linearity import explain_linearity
 from sidelight_service.demo.server import running_server
-from sidelight_service.demo.stage import ONNX, DemoFailed, Stage, heading, say
+from sidelight_service.demo.stage import ONNX, REFERENCE, DemoFailed, Stage, heading, say
+
+if TYPE_CHECKING:
+    from sidelight import Client
 
 # One per family of explanations, in the order shown.
-STEPS: tuple[Callable[[Stage], None], ...] = (explain_linearity, explain_influence)
+STEPS: tuple[Callable[[Stage], None], ...] = (explain_linearity, explain_activation_patterns, explain_influence)
 _INSTANCES = 100
 
 
@@ -41,9 +47,14 @@ def run_demo(directory: Path, *, keep: bool) -> None:
     images, labels = digits.test_images[:_INSTANCES], digits.test_labels[:_INSTANCES]
     inputs = directory / "digits.npy"
     np.save(inputs, images)
-    with running_server(repository, directory / "server.log") as address:
+    data = directory / "data"
+    # Of an earlier run, whose digits may have been others.
+    shutil.rmtree(data, ignore_errors=True)
+    data.mkdir()
+    with running_server(repository, data, directory / "server.log") as address:
         try:
             with sidelight.connect(address) as client:
+                _keep_references(client, digits)
                 for step in STEPS:
                     step(Stage(directory, client, images, labels))
         except sidelight.SidelightError as error:
@@ -55,8 +66,14 @@ def run_demo(directory: Path, *, keep: bool) -> None:
             _wait_for_interrupt()
     if not keep:
         say("The server is stopped. To go on by hand:")
-        say(f"sidelight serve --models {repository} &")
+        say(f"sidelight serve --models {repository} --data {data} &")
         _say_how_to_go_on(inputs, directory, "")
+
+
+def _keep_references(client: Client, digits: Digits) -> None:
+    heading("Giving the server the training digits, for explanations to refer to")
+    made = client.create_reference(REFERENCE, digits.train_images, digits.train_labels, model=ONNX, timeout=60)
+    say(f"reference set {made.name}: {made.count:,} digits, {made.digest}")
 
 
 def _say_how_to_go_on(inputs: Path, directory: Path, server: str) -> None:
@@ -64,6 +81,10 @@ def _say_how_to_go_on(inputs: Path, directory: Path, server: str) -> None:
     say(
         f"sidelight explain linearity {server}--model {ONNX} --input {inputs} --feature-range 0,1 --layers all "
         f"--confidence 0.95 --plot {directory / 'again.png'}"
+    )
+    say(
+        f"sidelight explain activation-pattern {server}--model {ONNX} --reference {REFERENCE} --layers conv_1,relu_3 "
+        f"--plot {directory / 'patterns.png'}"
     )
     say(
         f"sidelight explain influence {server}--model {ONNX} --input {inputs} --taus 41 "

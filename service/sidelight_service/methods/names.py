@@ -7,6 +7,7 @@ from sidelight.v1 import model_pb2
 
 BUILT: Mapping[str, model_pb2.Method.ValueType] = {
     "ExplainLinearity": model_pb2.METHOD_LINEARITY,
+    "ExplainActivationPattern": model_pb2.METHOD_ACTIVATION_PATTERN,
     "ExplainInfluence": model_pb2.METHOD_INFLUENCE,
 }
 """The names of their RPCs -> the methods."""
