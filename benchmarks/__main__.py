@@ -24,9 +24,7 @@ def main() -> None:
     parser.add_argument("--references", type=int, default=similarity.REFERENCES, help="references that are indexed")
     parser.add_argument("--examples", type=int, default=patterns.EXAMPLES, help="images whose patterns are counted")
     parser.add_argument("--ethik-python", type=Path, help="the interpreter with ethik")
-    parser.add_argument(
-        "--only", choices=["linearity", "similarity", "patterns", "influence"], help="one benchmark of them"
-    )
+    parser.add_argument("--only", choices=["linearity", "similarity", "patterns", "influence"], help="one benchmark")
     parser.add_argument("--results", type=Path, default=_RESULTS, help="where to write the results")
     given = parser.parse_args()
     common = {"images": given.images, "reference_python": given.reference_python, "repetitions": given.repetitions}

@@ -22,6 +22,12 @@ from sidelight.words import choose, word
 Explanation = LinearityExplanation | ActivationPatternExplanation | InfluenceExplanation
 """What a job may come to."""
 
+_DECODERS: Mapping[str, Callable[[job_pb2.JobResult], Explanation]] = {
+    "linearity": lambda result: decode_linearity([result.linearity]),
+    "activation_pattern": lambda result: decode_activation_pattern(result.activation_pattern),
+    "influence": lambda result: decode_influence(result.influence),
+}
+
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 """The states that a job does not leave."""
 
@@ -178,13 +184,6 @@ def list_request(states: Iterable[str]) -> job_service_pb2.ListJobsRequest:
     """
     chosen = [choose(job_pb2.JobState.DESCRIPTOR, state, "a state") for state in states]
     return job_service_pb2.ListJobsRequest(states=chosen)
-
-
-_DECODERS: Mapping[str, Callable[[job_pb2.JobResult], Explanation]] = {
-    "linearity": lambda result: decode_linearity([result.linearity]),
-    "activation_pattern": lambda result: decode_activation_pattern(result.activation_pattern),
-    "influence": lambda result: decode_influence(result.influence),
-}
 
 
 def decode_result(result: job_pb2.JobResult) -> Explanation:

@@ -136,12 +136,13 @@ def result(
     check_targets(out, plot)
     with failures_reported(), sidelight.connect(server) as client:
         explanation = client.job(job, timeout=timeout).result(timeout=timeout)
-    if isinstance(explanation, sidelight.LinearityExplanation):
-        linearity.write(explanation, as_json=as_json, out=out, plot=plot)
-    elif isinstance(explanation, sidelight.InfluenceExplanation):
-        influence.write(explanation, as_json=as_json, out=out, plot=plot)
-    else:
-        activation_pattern.write(explanation, as_json=as_json, out=out, plot=plot)
+    match explanation:
+        case sidelight.LinearityExplanation():
+            linearity.write(explanation, as_json=as_json, out=out, plot=plot)
+        case sidelight.ActivationPatternExplanation():
+            activation_pattern.write(explanation, as_json=as_json, out=out, plot=plot)
+        case sidelight.InfluenceExplanation():
+            influence.write(explanation, as_json=as_json, out=out, plot=plot)
 
 
 def follow(job: Job, timeout: float | None) -> None:

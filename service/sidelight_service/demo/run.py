@@ -87,7 +87,7 @@ def _say_how_to_go_on(inputs: Path, directory: Path, server: str) -> None:
         f"--plot {directory / 'patterns.png'}"
     )
     say(
-        f"sidelight explain influence {server}--model {ONNX} --input {inputs} --taus 41 "
+        f"sidelight explain influence {server}--model {ONNX} --reference {REFERENCE} --taus 41 "
         f"--plot-curves {directory / 'curves.png'}"
     )
 
