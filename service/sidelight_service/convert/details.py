@@ -41,7 +41,7 @@ def _methods(model: Model) -> list[model_pb2.MethodSupport]:
     forward = model.forward_support()
     return [
         _support(model_pb2.METHOD_LINEARITY, linearity_support(model)),
-        _support(model_pb2.METHOD_SIMILARITY, gradient),
+        _support(model_pb2.METHOD_SIMILARITY, similarity_support(model)),
         _support(model_pb2.METHOD_LRP, gradient),
         _support(model_pb2.METHOD_ACTIVATION_PATTERN, forward),
         _support(model_pb2.METHOD_INFLUENCE, forward),
@@ -55,6 +55,19 @@ def linearity_support(model: Model) -> Support:
         return model.forward_support()
     listed = ", ".join(f"{spec.name} ({spec.dtype})" for spec in model.graph.inputs)
     return Support(model.native_runtime, f"it needs exactly one floating-point input; the model has {listed}")
+
+
+def similarity_support(model: Model) -> Support:
+    """Whether gradients by the model's parameters can be compared."""
+    support = model.gradient_support()
+    if not support.supported:
+        return support
+    if model.graph.parameter_count == 0:
+        return Support(support.runtime, "it has no parameters, by which gradients could be taken")
+    texts = [spec.name for spec in model.graph.inputs if spec.dtype == "string"]
+    if texts:
+        return Support(support.runtime, f"its inputs {', '.join(texts)} are text, which reference sets do not hold")
+    return support
 
 
 def _support(method: model_pb2.Method.ValueType, support: Support) -> model_pb2.MethodSupport:

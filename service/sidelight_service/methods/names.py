@@ -4,5 +4,11 @@ from collections.abc import Mapping
 
 from sidelight.v1 import model_pb2
 
-BUILT: Mapping[str, model_pb2.Method.ValueType] = {"ExplainLinearity": model_pb2.METHOD_LINEARITY}
+BUILT: Mapping[str, model_pb2.Method.ValueType] = {
+    "ExplainLinearity": model_pb2.METHOD_LINEARITY,
+    "ExplainSimilarity": model_pb2.METHOD_SIMILARITY,
+}
 """The names of their RPCs -> the methods."""
+
+JOBS_ALONE = frozenset({"BuildGradientIndex"})
+"""Work that is no RPC: it is done by jobs alone."""

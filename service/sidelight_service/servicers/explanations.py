@@ -19,6 +19,7 @@ from sidelight_service.methods.names import BUILT
 from sidelight_service.references.resolving import leased
 from sidelight_service.references.store import ReferenceStore
 from sidelight_service.repository.catalogue import Catalogue
+from sidelight_service.repository.resolving import leased_models
 from sidelight_service.servicers.unbuilt import unbuilt_method
 from sidelight_service.worker.pool import WorkerPool
 
@@ -62,5 +63,6 @@ class Explanations:
         with self._catalogue.lease(request.model) as (record, serving):
             call.fields.update(version=record.folder.version, digest=serving.digest)
             deadline = time.monotonic() + allowed
-            async with leased(self._references, request) as locations:
-                return await self._pool.run(method, serving.key, call.raw, deadline, locations)
+            with leased_models(self._catalogue, request) as models:
+                async with leased(self._references, request) as locations:
+                    return await self._pool.run(method, serving.key, call.raw, deadline, locations, models)
