@@ -46,6 +46,7 @@ from sidelight.models import (
 from sidelight.provenance import Picture, Provenance, ResultWarning
 from sidelight.references import ReferenceInput, ReferenceSet
 from sidelight.selection import ReferenceSelection
+from sidelight.similarity import ClassMeans, GradientIndex, Neighbours, SimilarityExplanation
 
 __version__ = "0.1.0"
 
@@ -54,12 +55,14 @@ __all__ = [
     "AsyncClient",
     "AsyncJob",
     "Cancelled",
+    "ClassMeans",
     "Client",
     "DataLoss",
     "DeadlineExceeded",
     "FailedPrecondition",
     "FieldViolation",
     "GradientCheck",
+    "GradientIndex",
     "InternalError",
     "InvalidArgument",
     "Job",
@@ -75,6 +78,7 @@ __all__ = [
     "ModelDetail",
     "ModelError",
     "ModelVersion",
+    "Neighbours",
     "NotFound",
     "Picture",
     "Provenance",
@@ -85,6 +89,7 @@ __all__ = [
     "ResultWarning",
     "ServerInfo",
     "SidelightError",
+    "SimilarityExplanation",
     "TensorSpec",
     "Unavailable",
     "Unimplemented",

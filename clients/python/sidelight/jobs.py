@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import grpc
+from google.protobuf.message import Message
 
 from sidelight.errors import FailedPrecondition, InvalidArgument, SidelightError, Unimplemented, error_of
 from sidelight.linearity import LinearityExplanation
 from sidelight.linearity_run import decode_linearity
-from sidelight.v1 import job_pb2, job_service_pb2, linearity_pb2
+from sidelight.similarity import GradientIndex, SimilarityExplanation
+from sidelight.similarity_run import decode_gradient_index, decode_similarity
+from sidelight.v1 import job_pb2, job_service_pb2
 from sidelight.words import choose, word
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
@@ -138,16 +141,22 @@ def _failure(error: job_pb2.JobError) -> JobFailure:
 
 
 def create_request(
-    request: linearity_pb2.ExplainLinearityRequest, idempotency_key: str | None, max_message_bytes: int
+    request: Message, idempotency_key: str | None, max_message_bytes: int
 ) -> job_service_pb2.CreateJobRequest:
     """Writes the call that creates a job.
+
+    Args:
+        request: the work: a message of one of the kinds that JobRequest may hold.
+        idempotency_key: the caller's own name for the call.
+        max_message_bytes: the largest message of the channel.
 
     Raises:
         InvalidArgument: no message has room for the request.
     """
-    created = job_service_pb2.CreateJobRequest(
-        request=job_pb2.JobRequest(linearity=request), idempotency_key=idempotency_key or ""
-    )
+    created = job_service_pb2.CreateJobRequest(idempotency_key=idempotency_key or "")
+    for kind in job_pb2.JobRequest.DESCRIPTOR.oneofs_by_name["work"].fields:
+        if kind.message_type is request.DESCRIPTOR:
+            getattr(created.request, kind.name).CopyFrom(request)
     size = created.ByteSize()
     if size > max_message_bytes:
         raise InvalidArgument(
@@ -167,16 +176,27 @@ def list_request(states: Iterable[str]) -> job_service_pb2.ListJobsRequest:
     return job_service_pb2.ListJobsRequest(states=chosen)
 
 
-def decode_result(result: job_pb2.JobResult) -> LinearityExplanation:
+Result = LinearityExplanation | SimilarityExplanation | GradientIndex
+"""What jobs come to, by what they do."""
+
+_DECODERS: Mapping[str, Callable[[job_pb2.JobResult], Result]] = {
+    "linearity": lambda result: decode_linearity([result.linearity]),
+    "similarity": lambda result: decode_similarity([result.similarity]),
+    "build_gradient_index": lambda result: decode_gradient_index(result.build_gradient_index),
+}
+
+
+def decode_result(result: job_pb2.JobResult) -> Result:
     """Reads what a job came to.
 
     Raises:
         Unimplemented: it is of a kind that this client can not read.
     """
     kind = result.WhichOneof("outcome")
-    if kind != "linearity":
+    decode = _DECODERS.get(kind or "")
+    if decode is None:
         raise Unimplemented(f"this client can not read the result of a job of kind {kind!r}; use a newer one")
-    return decode_linearity([result.linearity])
+    return decode(result)
 
 
 def is_about_state(error: SidelightError) -> bool:

@@ -10,10 +10,11 @@ from pathlib import Path
 from sidelight_service.demo.digits import prepare_models
 from sidelight_service.demo.linearity import explain_linearity
 from sidelight_service.demo.server import running_server
+from sidelight_service.demo.similarity import REFERENCE, explain_similarity
 from sidelight_service.demo.stage import ONNX, DemoFailed, Stage, heading, say
 
 # One per family of explanations, in the order shown.
-STEPS: tuple[Callable[[Stage], None], ...] = (explain_linearity,)
+STEPS: tuple[Callable[[Stage], None], ...] = (explain_linearity, explain_similarity)
 _INSTANCES = 100
 
 
@@ -40,11 +41,13 @@ def run_demo(directory: Path, *, keep: bool) -> None:
     images, labels = digits.test_images[:_INSTANCES], digits.test_labels[:_INSTANCES]
     inputs = directory / "digits.npy"
     np.save(inputs, images)
-    with running_server(repository, directory / "server.log") as address:
+    np.save(directory / "labels.npy", labels)
+    data = directory / "data"
+    with running_server(repository, data, directory / "server.log") as address:
         try:
             with sidelight.connect(address) as client:
                 for step in STEPS:
-                    step(Stage(directory, client, images, labels))
+                    step(Stage(directory, client, images, labels, digits.train_images, digits.train_labels))
         except sidelight.SidelightError as error:
             raise DemoFailed(f"the server refused: {error}") from error
         heading(f"Done in {time.monotonic() - started:.0f} s")
@@ -54,7 +57,7 @@ def run_demo(directory: Path, *, keep: bool) -> None:
             _wait_for_interrupt()
     if not keep:
         say("The server is stopped. To go on by hand:")
-        say(f"sidelight serve --models {repository} &")
+        say(f"sidelight serve --models {repository} --data {data} &")
         _say_how_to_go_on(inputs, directory, "")
 
 
@@ -63,6 +66,10 @@ def _say_how_to_go_on(inputs: Path, directory: Path, server: str) -> None:
     say(
         f"sidelight explain linearity {server}--model {ONNX} --input {inputs} --feature-range 0,1 --layers all "
         f"--confidence 0.95 --plot {directory / 'again.png'}"
+    )
+    say(
+        f"sidelight explain similarity {server}--model {ONNX} --reference {REFERENCE} --input {inputs} "
+        f"--labels {directory / 'labels.npy'} --top 3"
     )
 
 

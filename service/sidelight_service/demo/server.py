@@ -18,11 +18,12 @@ _STOP_SECONDS = 40.0
 
 
 @contextmanager
-def running_server(repository: Path, log: Path) -> Iterator[str]:
+def running_server(repository: Path, data: Path, log: Path) -> Iterator[str]:
     """Runs a server in a process of its own.
 
     Args:
         repository: the models to serve.
+        data: the server's data directory.
         log: where its log goes.
 
     Yields:
@@ -40,6 +41,8 @@ def running_server(repository: Path, log: Path) -> Iterator[str]:
         "serve",
         "--models",
         str(repository),
+        "--data",
+        str(data),
         "--address",
         address,
     ]

@@ -29,12 +29,16 @@ class Stage:
         client: of the server, which has the models `SAVED_MODEL` and `ONNX`.
         images: (instances, 8, 8, 1), held-out digits, float32 in [0, 1].
         labels: (instances,), which digit each is.
+        train_images: (n, 8, 8, 1), the digits that the network learnt.
+        train_labels: (n,), which digit each is.
     """
 
     directory: Path
     client: Client
     images: NDArray[Any]
     labels: NDArray[Any]
+    train_images: NDArray[Any]
+    train_labels: NDArray[Any]
 
 
 def heading(text: str) -> None:

@@ -51,7 +51,10 @@ def draw_pictures(
     drawn = _drawn_instances(context, request, instances, rankings)
     name = f"{response.provenance.model}:{response.provenance.version}"
     count = len(response.rankings)
-    among = f"{name}, {'the first ' if count > len(rankings) else ''}{len(rankings)} of {count} instances"
+    first = f"the first {len(rankings)} of " if count > len(rankings) else ""
+    among = f"{name}, {first}{count} {'instance' if count == 1 else 'instances'}"
+    if request.parameters.aggregate_instances:
+        among = f"{name}, several instances together, of which the first is shown"
     look = {"file_format": rendering.format, "width_pixels": rendering.width_pixels, "dark": rendering.dark}
     pictures = []
     if all(ranking.most_similar for ranking in rankings):
