@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from serving import FEATURES, Running, dense_network, inline, put_model, refusal, running
 from sidelight.v1 import (
     explanation_pb2,
@@ -18,7 +18,10 @@ from sidelight.v1 import (
     reference_pb2,
     similarity_pb2,
 )
+from sidelight_engines.errors import NonFiniteGradient
+from sidelight_service.jobs.similarity_slices import SimilaritySlicer
 from sidelight_service.settings import Settings
+from sidelight_service.status import Failure, to_status
 from similarity_serving import (
     IMAGES,
     INSTANCES,
@@ -52,6 +55,16 @@ LOSSES = {
     "huber": similarity_pb2.LOSS_HUBER,
     "binary_cross_entropy": similarity_pb2.LOSS_BINARY_CROSS_ENTROPY,
 }
+PLAIN = helper.make_model(
+    helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"], name="relu")],
+        "plain",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", FEATURES])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", FEATURES])],
+    ),
+    opset_imports=[helper.make_opsetid("", 17)],
+    ir_version=8,
+)
 LINEAR = dense_network([FEATURES, 3], softmax=False)
 
 
@@ -64,11 +77,19 @@ async def digits(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
     put_saved_digits(models)
     put_model(models, "small", 1, dense_network([FEATURES, 8, 3]))
     put_model(models, "linear", 1, LINEAR)
+    put_model(models, "plain", 1, PLAIN)
+    for version in (1, 2):
+        put_model(models, "pair", version, dense_network([FEATURES, 8, 3], seed=version))
     settings = Settings(
-        models=models, data=folder / "data", addresses=("127.0.0.1:0",), settle_seconds=0.0, max_message_mebibytes=1
+        models=models,
+        data=folder / "data",
+        addresses=("127.0.0.1:0",),
+        settle_seconds=0.0,
+        max_message_mebibytes=1,
+        version_policies={"pair": "all"},
     )
     async with running(settings) as server:
-        await server.until_available("digits", "saved", "small", "linear")
+        await server.until_available("digits", "saved", "small", "linear", "plain", "pair")
         await put_references(server)
         await put_references(server, "bare", labels=False)
         await put_references(server, "large", copies=50)
@@ -225,6 +246,70 @@ async def test_checkpoints_are_added_by_their_weights(digits: Running) -> None:
 
     np.testing.assert_allclose(scores_of(response), 2 * scores_of(alone), rtol=1e-5)
     assert response.provenance.forward_rows == 3 * (INSTANCES + REFERENCES)
+
+
+async def test_versions_of_a_model_are_added_up(digits: Running) -> None:
+    random = np.random.default_rng(5)
+    x, y = random.random((30, FEATURES), dtype=np.float32), np.arange(30) % 3
+    await digits.references.CreateReference(iter(upload("numbers", x, y)))
+    shared = {"function": similarity_pb2.SIMILARITY_FUNCTION_GRAD_DOT, "all_scores": True, "reference": "numbers"}
+
+    def asked(version: int, **more: Any) -> similarity_pb2.ExplainSimilarityRequest:
+        request = similarity_request("pair", x[:4], y[:4], **shared, **more)
+        request.model.version = version
+        return request
+
+    alone = [scores_of(await digits.explain.ExplainSimilarity(asked(version))) for version in (1, 2)]
+    first = similarity_pb2.Checkpoint(model=model_pb2.ModelSelector(name="pair", version=1), weight=0.25)
+
+    response = await digits.explain.ExplainSimilarity(asked(2, checkpoints=[first], layer_contributions=True))
+
+    assert response.provenance.version == 2
+    assert not np.allclose(alone[0], alone[1])
+    np.testing.assert_allclose(scores_of(response), alone[1] + 0.25 * alone[0], rtol=1e-4, atol=1e-6)
+    for ranking, row in zip(response.rankings, scores_of(response), strict=True):
+        for example in ranking.most_similar:
+            assert sum(example.layer_scores) == pytest.approx(row[example.index], rel=1e-4)
+
+
+async def test_bytes_are_compared_as_the_numbers_that_they_are(digits: Running) -> None:
+    whole = np.rint(IMAGES[INSTANCES : INSTANCES + 60] * 16)
+    for name, dtype in (("bytes", np.uint8), ("floats", np.float32)):
+        await digits.references.CreateReference(iter(upload(name, whole.astype(dtype), LABELS[INSTANCES:][:60])))
+
+    found = [
+        scores_of(await digits.explain.ExplainSimilarity(similarity_request(reference=name, all_scores=True)))
+        for name in ("bytes", "floats")
+    ]
+
+    np.testing.assert_array_equal(*found)
+
+
+async def test_a_model_without_parameters_is_refused(digits: Running) -> None:
+    described = await digits.models.GetModel(
+        model_service_pb2.GetModelRequest(model=model_pb2.ModelSelector(name="plain"))
+    )
+    (support,) = [each for each in described.model.methods if each.method == model_pb2.METHOD_SIMILARITY]
+    assert not support.supported
+    assert "no parameters" in support.reason
+
+    refused = await refusal(
+        digits.explain.ExplainSimilarity(similarity_request("plain", np.ones((1, FEATURES), np.float32)))
+    )
+    assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "METHOD_NOT_SUPPORTED")
+
+
+def test_an_instance_whose_gradient_is_nan_is_named_by_its_place_in_the_whole_list() -> None:
+    slicer = SimilaritySlicer()
+    instance = Failure(to_status(NonFiniteGradient("instance", 3, "dense_1")))
+    reference = Failure(to_status(NonFiniteGradient("reference", 3, "dense_1")))
+
+    relocated = slicer.relocate(instance, 40)
+
+    assert "instance 43" in str(relocated)
+    assert slicer.relocate(reference, 40) is reference
+    other = ValueError("another")
+    assert slicer.relocate(other, 40) is other
 
 
 async def test_pictures_show_neighbours_and_means(digits: Running) -> None:

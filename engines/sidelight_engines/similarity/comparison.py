@@ -27,6 +27,8 @@ from sidelight_engines.similarity.scores import denominators, divide
 
 # Pairs that are scored exactly at a time: their rows are widened to float64.
 _EXACT_VALUES = 2**23
+# Products of instances that are added up are kept this many at a time.
+_SCANNED_TOGETHER = 2**23
 # What a scan may be off by, relative to the norms: sums of thousands of float32 terms.
 _SCAN_ROUNDING = 1e-5
 # Rows in float16 may be longer than the gradients whose norms are known, by half a unit in the last place.
@@ -167,9 +169,15 @@ class Comparison:
     def _own_squares(self, counted: Array) -> Array:
         if not self._parameters.aggregate_instances:
             return np.asarray(self._queries.norms[:, counted].sum(axis=1))
-        # |sum_i g_i|^2 = sum_ij g_i.g_j
+        # |sum_i g_i|^2 = sum_ij g_i.g_j, which is twice the sum over i < j and the squares.
         rows = self._queries
-        total = sum(pair_products(rows.take(slice(i, i + 1)), rows)[:, counted].sum() for i in range(len(rows)))
+        total = float(rows.norms[:, counted].sum())
+        step = max(1, _EXACT_VALUES // max(1, rows.layout.values_per_example))
+        for i in range(len(rows) - 1):
+            self._control.checkpoint()
+            one = rows.take(slice(i, i + 1))
+            for first in range(i + 1, len(rows), step):
+                total += 2 * float(pair_products(one, rows.take(slice(first, first + step)))[:, counted].sum())
         return np.maximum([total], 0.0)
 
     def _scanned_norms(self) -> Array:
@@ -183,10 +191,20 @@ class Comparison:
         return np.asarray(squares if selection is None else squares[selection])
 
     def _products(self, counted: Array) -> Array:
-        products = np.empty((len(self._queries), len(self._references)))
-        scanner = Scanner(self._queries, counted, self._threads)
+        if not self._parameters.aggregate_instances:
+            return self._scanned(self._queries, counted)
+        total = np.zeros((1, len(self._references)))
+        step = max(1, _SCANNED_TOGETHER // max(1, len(self._references)))
+        for first in range(0, len(self._queries), step):
+            part = self._scanned(self._queries.take(slice(first, first + step)), counted)
+            total += part.sum(axis=0, keepdims=True)
+        return total
+
+    def _scanned(self, queries: GradientRows, counted: Array) -> Array:
+        products = np.empty((len(queries), len(self._references)))
+        scanner = Scanner(queries, counted, self._threads)
         scanner.products(self._references.rows, self._control, products, self._references.selection)
-        return products.sum(axis=0, keepdims=True) if self._parameters.aggregate_instances else products
+        return products
 
     def _leading_products(self, leading: Array) -> Array:
         # The most and the least similar are found by the same products.

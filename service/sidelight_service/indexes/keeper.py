@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 
 import structlog
+from sidelight_engines.errors import SidelightError
 
 from sidelight_service.indexes.store import IndexStore
 from sidelight_service.jobs.jobs import Jobs
@@ -64,16 +66,16 @@ class IndexKeeper:
                     await self._asked.wait()
 
     async def _sweep(self) -> None:
-        # In this order: a job that is created later builds for a set that is here, and its part is young.
-        building = await self._jobs.any_active("build_gradient_index")
-        contents = {
-            (model.name, version.version): version.digest
-            for model in self._catalogue.to_protos()
-            for version in model.versions
-        }
         try:
+            # In this order: a job that is created later builds for a set that is here, and its part is young.
+            building = await self._jobs.any_active("build_gradient_index")
+            contents = {
+                (model.name, version.version): version.digest
+                for model in self._catalogue.to_protos()
+                for version in model.versions
+            }
             headers = await asyncio.to_thread(self._references.headers)
             digests = {header.digest for header in headers}
             await asyncio.to_thread(self._store.sweep, contents, digests, building=building)
-        except OSError as error:
+        except (OSError, sqlite3.Error, SidelightError) as error:
             logger.error("gradient indexes can not be swept", error=str(error))

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import structlog
 
-from sidelight_service.indexes.places import DOOMED, HEADER, LOCK, PARTIAL, REPLACED, is_index, size_on_disk
+from sidelight_service.indexes.places import DOOMED, HEADER, LOCK, PARTIAL, REPLACED, is_index
 from sidelight_service.references import files
 
 logger = structlog.get_logger(__name__)
 
-# A part without a job may be of a job that was created this moment.
+# A part without a job, or a folder with nothing but a lock, may be of a job that was created this moment.
 _PARTIAL_SECONDS = 60.0
 
 
@@ -82,10 +82,6 @@ class IndexStore:
             self._tidy()
         return removed
 
-    def size_bytes(self) -> int:
-        """What all indexes take on the disk."""
-        return size_on_disk(self.root)
-
     def _folders(self) -> Iterator[tuple[tuple[str, int], Path]]:
         """Every index, part or rest, with model and version."""
         for folder in self.root.glob("*/*/*"):
@@ -109,7 +105,9 @@ class IndexStore:
     def _tidy(self) -> None:
         """Removes folders, and locks of nothing, that are left over."""
         for versions in self.root.glob("*/*"):
-            if versions.is_dir() and all(path.suffix == LOCK for path in versions.iterdir()):
+            if not versions.is_dir() or time.time() - versions.stat().st_mtime < _PARTIAL_SECONDS:
+                continue
+            if all(path.suffix == LOCK for path in versions.iterdir()):
                 files.remove_folder(versions)
         for model in self.root.iterdir():
             if model.is_dir() and not any(model.iterdir()):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import structlog
 from google.protobuf import duration_pb2, wrappers_pb2
 from google.protobuf.proto import parse_length_prefixed, serialize_length_prefixed
 from sidelight.v1 import job_pb2, reference_pb2
@@ -34,6 +35,8 @@ from sidelight_service.convert.similarity import gradient_options, label_source
 from sidelight_service.methods.context import MethodContext
 from sidelight_service.methods.similarity_references import selected_examples
 from sidelight_service.references.files import full_disk_reported
+
+logger = structlog.get_logger(__name__)
 
 CHUNK_ROWS = 512
 """References that are written at a time."""
@@ -89,6 +92,12 @@ def extend(context: MethodContext, payload: bytes) -> bytes:
     if index is not None:
         context.indexes.supersede(task.place, context.owner, header.reference_digest)
         response = _response(index)
+        logger.info(
+            "gradient index ready",
+            index=str(Path(context.name, str(context.version), task.place.name)),
+            references=header.count,
+            size_bytes=index.size_bytes,
+        )
     taken = duration_pb2.Duration()
     taken.FromNanoseconds(int((time.monotonic() - began) * 1e9))
     answer = io.BytesIO()

@@ -37,7 +37,7 @@ def selected_examples(model: Model, selected: SelectedExamples, field: str) -> E
         field: the path of the selection in the request, for errors.
     """
     labels = None if selected.labels is None else Labels(selected.labels, field)
-    return Examples(selected.inputs(model.graph.inputs), labels, field, selected.rows)
+    return Examples(selected.stored_inputs(model.graph.inputs), labels, field, selected.rows)
 
 
 def find_references(

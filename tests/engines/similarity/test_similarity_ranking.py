@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sidelight_engines.similarity import SimilarityFunction, SimilarityParameters, explain_similarity
+from sidelight_engines.similarity import SimilarityFunction, SimilarityParameters, comparison, explain_similarity
 from sidelight_engines.similarity.ranking import select, select_bounded
 
 if TYPE_CHECKING:
@@ -72,3 +72,33 @@ def test_leaving_blocks_out_changes_nothing(digits: Digits, function: Similarity
         return [(ranking.most_similar, ranking.least_similar) for ranking in result.rankings]
 
     assert found(all_scores=False) == found(all_scores=True)
+
+
+def test_instances_together_are_the_sum_however_many_are_scanned_at_a_time(
+    digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    references, instances = digits.examples(slice(8, 60)), digits.examples(slice(0, 8))
+
+    def scored(**more: Any) -> Any:
+        parameters = SimilarityParameters(SimilarityFunction.GRAD_DOT, all_scores=True, self_influence=True, **more)
+        return explain_similarity(digits.model, instances, parameters, references).rankings
+
+    each = np.sum([ranking.scores for ranking in scored()], axis=0)
+    whole = scored(aggregate_instances=True)[0]
+    monkeypatch.setattr(comparison, "_SCANNED_TOGETHER", 3 * 52)
+    monkeypatch.setattr(comparison, "_EXACT_VALUES", 1)
+    parts = scored(aggregate_instances=True)[0]
+
+    tolerance = 1e-5 * np.abs(each).max()
+    np.testing.assert_allclose(whole.scores, each, atol=tolerance)
+    np.testing.assert_allclose(parts.scores, each, atol=tolerance)
+    assert parts.gradient_norm == pytest.approx(whole.gradient_norm, rel=1e-9)
+    # The norm of a sum, by adding the gradients of the instances up as references of one another.
+    among = explain_similarity(
+        digits.model,
+        instances,
+        SimilarityParameters(SimilarityFunction.GRAD_DOT, all_scores=True),
+        instances,
+    )
+    squared = sum(float(np.sum(ranking.scores)) for ranking in among.rankings)
+    assert whole.self_influence == pytest.approx(squared, rel=1e-4)
