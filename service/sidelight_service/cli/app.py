@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from sidelight_service.cli import activation_pattern, demo, influence, jobs, linearity, models, references, serve
+from sidelight_service.cli import (
+    activation_pattern,
+    demo,
+    index,
+    influence,
+    jobs,
+    linearity,
+    models,
+    references,
+    serve,
+    similarity,
+)
 
 app = typer.Typer(
     name="sidelight",
@@ -18,12 +29,14 @@ explain = typer.Typer(help="Explain predictions of a model on a running server."
 explain.command("linearity")(linearity.linearity)
 explain.command("activation-pattern")(activation_pattern.activation_pattern)
 explain.command("influence")(influence.influence)
+explain.command("similarity")(similarity.similarity)
 
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.add_typer(models.group, name="models")
 app.add_typer(jobs.group, name="jobs")
 app.add_typer(references.group, name="references")
+app.add_typer(index.group, name="index")
 app.add_typer(explain, name="explain")
 
 
