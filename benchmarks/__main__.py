@@ -9,7 +9,7 @@ from pathlib import Path
 # Before TensorFlow is imported by anything.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from benchmarks import linearity, similarity
+from benchmarks import linearity, patterns, similarity
 
 _RESULTS = Path(__file__).parent / "results"
 
@@ -22,7 +22,8 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=1000, help="images of the first comparison")
     parser.add_argument("--folder", type=Path, help="where to keep the trained network")
     parser.add_argument("--references", type=int, default=similarity.REFERENCES, help="references that are indexed")
-    parser.add_argument("--only", choices=["linearity", "similarity"], help="one benchmark of them")
+    parser.add_argument("--examples", type=int, default=patterns.EXAMPLES, help="images whose patterns are counted")
+    parser.add_argument("--only", choices=["linearity", "similarity", "patterns"], help="one benchmark of them")
     parser.add_argument("--results", type=Path, default=_RESULTS, help="where to write the results")
     given = parser.parse_args()
     common = {"images": given.images, "reference_python": given.reference_python, "repetitions": given.repetitions}
@@ -30,6 +31,9 @@ def main() -> None:
         "linearity": lambda: linearity.run(linearity.Setting(**common, instances=given.instances, folder=given.folder)),
         "similarity": lambda: similarity.run(
             similarity.Setting(**common, references=given.references, folder=given.folder)
+        ),
+        "patterns": lambda: patterns.run(
+            patterns.Setting(images=given.images, repetitions=given.repetitions, examples=given.examples)
         ),
     }
     for name, run in runs.items():

@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 import pytest
 import sidelight
+import sidelight.arrays
 from serving import CLASSES, FEATURES, put_model
 from sidelight.v1 import reference_pb2
 from sidelight_service.cli import app
@@ -66,6 +67,22 @@ def test_sets_are_listed_and_shown(fake: Any, fakes: Any) -> None:
     assert re.search(r"inputs +float32 \[8, 8, 1\], 0 to 1", shown.stdout)
     assert as_json[0] == [as_json[1]]
     assert as_json[1]["class_counts"] == {"0": 1000, "1": 500}
+
+
+def test_the_range_of_each_feature_is_written_to_a_file(fake: Any, fakes: Any, tmp_path: Path) -> None:
+    held = fakes.reference_set("digits")
+    least, greatest = X[:1].reshape(-1)[:6], X[1:2].reshape(-1)[:6]
+    held.inputs[0].feature_minimum.CopyFrom(sidelight.arrays.to_tensor(least, "x"))
+    held.inputs[0].feature_maximum.CopyFrom(sidelight.arrays.to_tensor(greatest, "x"))
+    fake.references = [held]
+
+    done = run("references", "show", "digits", "--feature-ranges", tmp_path / "ranges.npz")
+
+    assert done.exit_code == 0
+    with np.load(tmp_path / "ranges.npz") as written:
+        assert written["minimum"].tolist() == least.tolist()
+        assert written["maximum"].tolist() == greatest.tolist()
+    assert run("references", "show", "digits", "--feature-ranges", tmp_path / "none" / "r.npz").exit_code != 0
 
 
 def test_no_sets_are_said_so(fake: Any) -> None:

@@ -95,6 +95,9 @@ def test_what_was_written_is_mapped_back_and_described(store: ReferenceStore) ->
     (described,) = header.inputs
     assert (described.name, described.dtype, described.shape) == ("", "float32", (2, 3))
     assert (described.minimum, described.maximum) == (X.min(), X.max())
+    ((least, greatest),) = store.feature_ranges("digits")
+    np.testing.assert_array_equal(least, X.min(axis=0))
+    np.testing.assert_array_equal(greatest, X.max(axis=0))
     assert store.header("digits") == got.header == header
 
 

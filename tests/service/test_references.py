@@ -131,6 +131,18 @@ async def test_an_uploaded_set_is_described(served: Served) -> None:
     assert created.HasField("create_time")
 
 
+async def test_the_range_of_each_feature_is_told_if_asked_for(served: Served) -> None:
+    asked = reference_service_pb2.GetReferenceRequest(name="digits", feature_ranges=True)
+    (told,) = (await served.stub.GetReference(asked)).reference.inputs
+    (plain,) = (await served.stub.GetReference(get("digits"))).reference.inputs
+
+    for tensor, expected in ((told.feature_minimum, X.min(axis=0)), (told.feature_maximum, X.max(axis=0))):
+        assert (tensor.data_type, list(tensor.shape)) == (tensor_pb2.DATA_TYPE_FLOAT32, [FEATURES])
+        assert np.frombuffer(tensor.raw, np.float32).tolist() == expected.tolist()
+    assert not plain.HasField("feature_minimum")
+    assert not plain.HasField("feature_maximum")
+
+
 async def test_values_written_out_take_their_type_from_the_model(served: Served) -> None:
     messages = upload("typed", X[:2], None, model="small")
     messages[1].chunk.inputs[0].tensor.CopyFrom(

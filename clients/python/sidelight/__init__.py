@@ -10,6 +10,13 @@
 goes wrong is raised as a `SidelightError`.
 """
 
+from sidelight.activation_pattern import (
+    ActivationPatternExplanation,
+    ActivationPatternParameters,
+    LayerPattern,
+    PatternDistances,
+    SpecificUnit,
+)
 from sidelight.aio import AsyncClient, connect_async
 from sidelight.aio_job import AsyncJob
 from sidelight.client import Client, connect
@@ -51,6 +58,8 @@ from sidelight.similarity import ClassMeans, GradientIndex, Neighbours, Similari
 __version__ = "0.1.0"
 
 __all__ = [
+    "ActivationPatternExplanation",
+    "ActivationPatternParameters",
     "AlreadyExists",
     "AsyncClient",
     "AsyncJob",
@@ -71,6 +80,7 @@ __all__ = [
     "JobProgress",
     "Layer",
     "LayerLinearity",
+    "LayerPattern",
     "LinearityExplanation",
     "LinearityParameters",
     "MethodSupport",
@@ -80,6 +90,7 @@ __all__ = [
     "ModelVersion",
     "Neighbours",
     "NotFound",
+    "PatternDistances",
     "Picture",
     "Provenance",
     "ReferenceInput",
@@ -90,6 +101,7 @@ __all__ = [
     "ServerInfo",
     "SidelightError",
     "SimilarityExplanation",
+    "SpecificUnit",
     "TensorSpec",
     "Unavailable",
     "Unimplemented",

@@ -12,6 +12,12 @@ import grpc.aio
 from google.protobuf.message import Message
 from numpy.typing import ArrayLike
 
+from sidelight.activation_pattern import ActivationPatternExplanation, decode_activation_pattern
+from sidelight.activation_pattern_options import (
+    ActivationPatternOptions,
+    activation_pattern_request,
+    shows_activation_pattern_options,
+)
 from sidelight.aio_job import AsyncJob
 from sidelight.arrays import Inputs
 from sidelight.channel import DEFAULT_MAX_MESSAGE_BYTES, Option, channel_options
@@ -135,9 +141,9 @@ class AsyncClient(AsyncSimilarityCalls):
                 return tuple(found)
             request = reference_service_pb2.ListReferencesRequest(page_token=response.next_page_token)
 
-    async def reference(self, name: str, *, timeout: float | None = None) -> ReferenceSet:
+    async def reference(self, name: str, *, feature_ranges: bool = False, timeout: float | None = None) -> ReferenceSet:
         """See `sidelight.Client.reference`."""
-        request = reference_service_pb2.GetReferenceRequest(name=name)
+        request = reference_service_pb2.GetReferenceRequest(name=name, feature_ranges=feature_ranges)
         return decode_reference((await self._call(self._references.GetReference, request, Deadline(timeout))).reference)
 
     async def create_reference(
@@ -226,6 +232,34 @@ class AsyncClient(AsyncSimilarityCalls):
         """See `sidelight.Client.submit_linearity`."""
         request = linearity_request(model, options)
         request.instances.CopyFrom(instances(x, "x"))
+        return await self._submit(request, idempotency_key, timeout)
+
+    @shows_activation_pattern_options
+    async def activation_pattern(
+        self,
+        model: str,
+        x: Inputs | ReferenceSelection,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[ActivationPatternOptions],
+    ) -> ActivationPatternExplanation:
+        """See `sidelight.Client.activation_pattern`."""
+        request = activation_pattern_request(model, x, options, self._max_message_bytes)
+        answer = await self._call(self._explain.ExplainActivationPattern, request, Deadline(timeout))
+        return decode_activation_pattern(answer)
+
+    @shows_activation_pattern_options
+    async def submit_activation_pattern(
+        self,
+        model: str,
+        x: Inputs | ReferenceSelection,
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[ActivationPatternOptions],
+    ) -> AsyncJob[ActivationPatternExplanation]:
+        """See `sidelight.Client.submit_activation_pattern`."""
+        request = activation_pattern_request(model, x, options, self._max_message_bytes)
         return await self._submit(request, idempotency_key, timeout)
 
     async def jobs(self, *, states: Sequence[str] = (), timeout: float | None = None) -> tuple[AsyncJob[Any], ...]:

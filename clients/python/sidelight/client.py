@@ -11,6 +11,12 @@ import grpc
 from google.protobuf.message import Message
 from numpy.typing import ArrayLike
 
+from sidelight.activation_pattern import ActivationPatternExplanation, decode_activation_pattern
+from sidelight.activation_pattern_options import (
+    ActivationPatternOptions,
+    activation_pattern_request,
+    shows_activation_pattern_options,
+)
 from sidelight.arrays import Inputs
 from sidelight.channel import DEFAULT_MAX_MESSAGE_BYTES, Option, channel_options
 from sidelight.decode import decode_model, decode_model_detail, decode_server_info
@@ -164,9 +170,15 @@ class Client(SimilarityCalls):
                 return tuple(found)
             request = reference_service_pb2.ListReferencesRequest(page_token=response.next_page_token)
 
-    def reference(self, name: str, *, timeout: float | None = None) -> ReferenceSet:
-        """Describes one reference set."""
-        request = reference_service_pb2.GetReferenceRequest(name=name)
+    def reference(self, name: str, *, feature_ranges: bool = False, timeout: float | None = None) -> ReferenceSet:
+        """Describes one reference set.
+
+        Args:
+            name: its name.
+            feature_ranges: also tell the least and greatest value of each feature.
+            timeout: in seconds.
+        """
+        request = reference_service_pb2.GetReferenceRequest(name=name, feature_ranges=feature_ranges)
         return decode_reference(self._call(self._references.GetReference, request, Deadline(timeout)).reference)
 
     def create_reference(
@@ -339,6 +351,73 @@ class Client(SimilarityCalls):
         """
         request = linearity_request(model, options)
         request.instances.CopyFrom(instances(x, "x"))
+        return self._submit(request, idempotency_key, timeout)
+
+    @shows_activation_pattern_options
+    def activation_pattern(
+        self,
+        model: str,
+        x: Inputs | ReferenceSelection,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[ActivationPatternOptions],
+    ) -> ActivationPatternExplanation:
+        """Measures which classes fire the same neurons, at any layers of a model.
+
+        A unit fires for an example where its activation is above a threshold; a class's pattern is the share of its
+        examples for which each unit fires, and classes are compared by their patterns. What is left out, or None,
+        takes the server's default; the result's `parameters` say which that was.
+
+        Args:
+            model: ``"digits"``, ``"digits:3"`` for a version or ``"digits@stable"`` for a label.
+            x: the examples: a selection of a reference set, or arrays as for `linearity`, which go in one message.
+            timeout: in seconds.
+            layers: ``"all"``, or names of layers. Required.
+            labels: the class of each example of an array; a reference set has its own.
+            by_prediction: whether examples are grouped by the class that the model predicts instead.
+            threshold: above which a unit fires.
+            quantile: in its place: of each unit's own activations, 0 to 1.
+            pooling: how the positions of a channel become one unit: ``"any"``, ``"mean"`` or ``"position"``.
+            divisor: what counts are divided by, in place of the number of examples of the class.
+            distances: one or several of ``"mean-absolute"``, ``"cosine"``, ``"jaccard"``, ``"cka"``.
+            specific_units: how many of the most class-specific units to find per class.
+            output: the output that predictions are taken from, by name.
+            picture: ``"png"`` or ``"svg"`` for pictures of rates, distances and neighbours.
+            picture_width: in pixels.
+            picture_dark: light text on a dark ground.
+            picture_instances: the most classes in the picture of neighbours.
+
+        Raises:
+            InvalidArgument: an option has a value that it may not have, or one is missing.
+            SidelightError: the call failed.
+        """
+        request = activation_pattern_request(model, x, options, self._max_message_bytes)
+        return decode_activation_pattern(self._call(self._explain.ExplainActivationPattern, request, Deadline(timeout)))
+
+    @shows_activation_pattern_options
+    def submit_activation_pattern(
+        self,
+        model: str,
+        x: Inputs | ReferenceSelection,
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[ActivationPatternOptions],
+    ) -> Job[ActivationPatternExplanation]:
+        """Puts the work of `activation_pattern` in the server's queue and returns at once; see `submit_linearity`.
+
+        Args:
+            model: as for `activation_pattern`.
+            x: as for `activation_pattern`.
+            idempotency_key: the caller's own name for this job.
+            timeout: in seconds, for the call and not for the job.
+            **options: as for `activation_pattern`.
+
+        Raises:
+            InvalidArgument: an option has a value that it may not have, or one is missing.
+            SidelightError: the call failed.
+        """
+        request = activation_pattern_request(model, x, options, self._max_message_bytes)
         return self._submit(request, idempotency_key, timeout)
 
     def jobs(self, *, states: Sequence[str] = (), timeout: float | None = None) -> tuple[Job[Any], ...]:

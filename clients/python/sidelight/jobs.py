@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import grpc
 from google.protobuf.message import Message
 
+from sidelight.activation_pattern import ActivationPatternExplanation, decode_activation_pattern
 from sidelight.errors import FailedPrecondition, InvalidArgument, SidelightError, Unimplemented, error_of
 from sidelight.linearity import LinearityExplanation
 from sidelight.linearity_run import decode_linearity
@@ -176,12 +177,13 @@ def list_request(states: Iterable[str]) -> job_service_pb2.ListJobsRequest:
     return job_service_pb2.ListJobsRequest(states=chosen)
 
 
-Result = LinearityExplanation | SimilarityExplanation | GradientIndex
+Result = LinearityExplanation | SimilarityExplanation | ActivationPatternExplanation | GradientIndex
 """What jobs come to, by what they do."""
 
 _DECODERS: Mapping[str, Callable[[job_pb2.JobResult], Result]] = {
     "linearity": lambda result: decode_linearity([result.linearity]),
     "similarity": lambda result: decode_similarity([result.similarity]),
+    "activation_pattern": lambda result: decode_activation_pattern(result.activation_pattern),
     "build_gradient_index": lambda result: decode_gradient_index(result.build_gradient_index),
 }
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
+from numpy.typing import NDArray
+
+from sidelight.arrays import from_tensor
 from sidelight.decode import data_type
 from sidelight.v1 import reference_pb2
 
@@ -20,6 +24,8 @@ class ReferenceInput:
         shape: of one example, without the batch axis.
         minimum: the least value over all examples and features.
         maximum: the greatest.
+        feature_minimum: the least value of each feature, of the shape of one example; None unless asked for.
+        feature_maximum: the greatest, likewise.
     """
 
     name: str
@@ -27,6 +33,8 @@ class ReferenceInput:
     shape: tuple[int, ...]
     minimum: float
     maximum: float
+    feature_minimum: NDArray[Any] | None = field(default=None, compare=False)
+    feature_maximum: NDArray[Any] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,15 @@ def decode_reference(message: reference_pb2.ReferenceSet) -> ReferenceSet:
         digest=message.digest,
         count=message.count,
         inputs=tuple(
-            ReferenceInput(item.name, data_type(item.data_type), tuple(item.shape), item.minimum, item.maximum)
+            ReferenceInput(
+                name=item.name,
+                data_type=data_type(item.data_type),
+                shape=tuple(item.shape),
+                minimum=item.minimum,
+                maximum=item.maximum,
+                feature_minimum=from_tensor(item.feature_minimum) if item.HasField("feature_minimum") else None,
+                feature_maximum=from_tensor(item.feature_maximum) if item.HasField("feature_maximum") else None,
+            )
             for item in message.inputs
         ),
         labelled=message.labelled,

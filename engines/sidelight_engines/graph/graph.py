@@ -50,6 +50,8 @@ class Layer:
         parameter_count: learned numbers in it.
         affine: whether its output is an affine function of the model's inputs, by structure.
         nodes: the names of the graph nodes that belong to it, in the order of evaluation.
+        channel_axis: the axis of its output that counts channels, where the file tells (ONNX convolutions and
+            what follows them); None where it does not, and the last axis is taken.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Layer:
     parameter_count: int
     affine: bool
     nodes: tuple[str, ...] = ()
+    channel_axis: int | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ TensorFlow is not imported here, so a model can be listed and run by ONNX Runtim
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import onnx.checker
 import onnx.inliner
 
 from sidelight_engines.errors import ModelInvalid
+from sidelight_engines.graph.channels import channel_axes
 from sidelight_engines.graph.graph import Graph, ModelFormat, TensorSpec
 from sidelight_engines.graph.layers import build_graph
 from sidelight_engines.graph.onnx_types import infer_types
@@ -108,6 +109,9 @@ def describe_onnx_model(proto: onnx.ModelProto) -> OnnxModel:
         _outputs(proto.graph, types),
         parameters,
     )
+    axes = channel_axes(nodes, types)
+    layers = tuple(replace(layer, channel_axis=axes.get(layer.tensor)) for layer in graph.layers)
+    graph = replace(graph, layers=layers)
     opsets = {_domain(entry.domain): entry.version for entry in proto.opset_import}
     return OnnxModel(proto, graph, names, types, constants, parameters, opsets)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,14 +28,24 @@ class Evaluator:
     Attributes:
         targets: what is measured: the plan's targets but for layers that turn out to hold no row per instance.
         notices: tells of those that were left out.
+        lanes: how many forward passes to run at a time.
         capacity: the most rows per forward pass.
         forward_rows: rows that were sent through the model so far.
         spacings: eps of each target.
+
+    Args:
+        plan: what to evaluate.
+        graph: the model.
+        runtime: evaluates it.
+        chunking: how the work is cut into forward passes.
+        side_by_side: whether there is work for several forward passes at a time.
     """
 
-    def __init__(self, plan: Plan, graph: Graph, runtime: Runtime, chunking: Chunking) -> None:
+    def __init__(self, plan: Plan, graph: Graph, runtime: Runtime, chunking: Chunking, *, side_by_side: bool) -> None:
         self._spec = plan.spec
         self._shape = plan.instance_shape
+        self._side_by_side = side_by_side
+        self._counting = threading.Lock()
         self.forward_rows = 0
         self.targets = plan.targets
         self.notices: tuple[Notice, ...] = ()
@@ -53,7 +64,8 @@ class Evaluator:
 
     def fetch(self, rows: Array) -> list[Array]:
         """Evaluates rows, (rows, features); returns one array per fetched tensor."""
-        self.forward_rows += len(rows)
+        with self._counting:
+            self.forward_rows += len(rows)
         return self._forward({self._spec.name: rows.reshape(len(rows), *self._shape)})
 
     def interpret(self, fetched: list[Array], rows: int) -> Evaluated:
@@ -81,7 +93,11 @@ class Evaluator:
     def _prepare(self, runtime: Runtime) -> None:
         names = list(dict.fromkeys(tensor for target in self.targets for tensor in target.tensors))
         self._tensors = {name: position for position, name in enumerate(names)}
-        self._forward = runtime.forward(names)
+        if self._side_by_side:
+            lanes = runtime.lanes(names)
+            self._forward, self.lanes = lanes.forward, lanes.count
+        else:
+            self._forward, self.lanes = runtime.forward(names), 1
 
     def _row_bytes(self, graph: Graph) -> int | None:
         """What a row takes, by the shapes that the file tells; None if it does not tell them all."""
@@ -89,14 +105,14 @@ class Evaluator:
             layer.tensor: (layer.shape, layer.dtype) for layer in graph.layers
         }
         known.update({spec.tensor: (spec.shape, spec.dtype) for spec in graph.outputs})
-        total = _input_bytes(self._shape)
+        total = self._input_bytes()
         for tensor in self._tensors:
             shape, dtype = known.get(tensor, (None, ""))
             # A first axis of fixed length may or may not count the instances: only a forward pass tells.
             batched = shape is not None and len(shape) > 0 and shape[0] in (None, self._spec.shape[0])
             if shape is None or not batched or None in shape[1:] or not dtype:
                 return None
-            total += _value_bytes([length for length in shape[1:] if length is not None])
+            total += self._value_bytes([length for length in shape[1:] if length is not None])
         return total
 
     def _probe(self, plan: Plan, runtime: Runtime) -> int:
@@ -116,12 +132,22 @@ class Evaluator:
             else:
                 kept.append(target)
         fetched = probes[0][0]
-        sizes = {name: _value_bytes(fetched[position].shape[1:]) for name, position in self._tensors.items()}
+        sizes = {name: self._value_bytes(fetched[position].shape[1:]) for name, position in self._tensors.items()}
         if dropped:
             self.targets = tuple(kept)
             self.notices = (layers_left_out(dropped),)
             self._prepare(runtime)
-        return _input_bytes(self._shape) + sum(sizes[name] for name in self._tensors)
+        return self._input_bytes() + sum(sizes[name] for name in self._tensors)
+
+    def _input_bytes(self) -> int:
+        # The buffers of the passes under way and of the one being written, the samples in float64, and the product
+        # that superposes them.
+        return int(np.prod(self._shape, dtype=np.int64)) * ((self.lanes + 1) * 8 + 8 + 8)
+
+    def _value_bytes(self, shape: Sequence[int]) -> int:
+        # The tensors of the passes under way and of the one being summed up, and what is made of one on the way: at
+        # most 8 bytes of each value at a time.
+        return int(np.prod(shape, dtype=np.int64)) * ((self.lanes + 1) * 4 + 8)
 
 
 def _row_problem(values: Array, rows: int) -> str:
@@ -130,13 +156,3 @@ def _row_problem(values: Array, rows: int) -> str:
     if values.dtype.kind not in "fiub" and values.dtype.name != "bfloat16":
         return f"holds {values.dtype}"
     return ""
-
-
-def _input_bytes(shape: Sequence[int]) -> int:
-    # The buffers of two passes, the samples in float64, and the product that superposes them.
-    return int(np.prod(shape, dtype=np.int64)) * (2 * 8 + 8 + 8)
-
-
-def _value_bytes(shape: Sequence[int]) -> int:
-    # The tensors of two passes, and what is made of one on the way: at most 8 bytes of each value at a time.
-    return int(np.prod(shape, dtype=np.int64)) * (2 * 4 + 8)

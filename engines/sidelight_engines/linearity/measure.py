@@ -24,9 +24,10 @@ from sidelight_engines.linearity.intervals import confidence_interval
 from sidelight_engines.linearity.measurement import Measurement, Scores
 from sidelight_engines.linearity.pairwise_aggregation import PairwiseAggregation
 from sidelight_engines.linearity.parameters import Aggregation, Chunking, LinearityParameters
-from sidelight_engines.linearity.plan import make_plan
+from sidelight_engines.linearity.plan import Plan, make_plan
 from sidelight_engines.linearity.result import LayerLinearity, LinearityResult, ZeroReason
 from sidelight_engines.linearity.rounding import AFFINE_FACTOR, NOISE_FACTOR
+from sidelight_engines.linearity.sampling import Sampler
 from sidelight_engines.linearity.schedule import Lane, measure_groups
 from sidelight_engines.linearity.sources import make_sampler
 from sidelight_engines.linearity.targets import Target
@@ -70,25 +71,17 @@ def measure_linearity(
     """
     plan = make_plan(graph, instances, instances_field, parameters)
     sampler, notices = make_sampler(plan, control, chunking.memory_bytes)
-    evaluator = Evaluator(plan, graph, runtime, chunking)
-    measurement = Measurement(
-        instances=plan.instances,
-        sampler=sampler,
-        samples=parameters.samples,
-        coefficients=plan.coefficients,
-        repeats=parameters.confidence_level is not None,
-        targets=tuple(target.name for target in evaluator.targets),
-        buffer=np.empty((evaluator.capacity, plan.instances.shape[1]), plan.instances.dtype),
-        control=control,
-    )
-    lane = _lane(measurement, parameters.aggregation)
-    size = lane.aggregation.instances_per_group
+    several = len(instances) > 1
+    evaluator = Evaluator(plan, graph, runtime, chunking, side_by_side=several)
+    lanes = _lanes(plan, sampler, evaluator, control, len(instances))
+    if several and not lanes:
+        # Each instance takes several passes, which wait for each other.
+        evaluator = Evaluator(plan, graph, runtime, chunking, side_by_side=False)
+        lanes = _lanes(plan, sampler, evaluator, control, len(instances))
+    aggregator = lanes[0].aggregation
+    # As many for each lane: the last ones would wait for each other's leftovers otherwise.
+    size = min(aggregator.instances_per_group, -(-len(instances) // evaluator.lanes))
     groups = [(first, min(size, len(instances) - first)) for first in range(0, len(instances), size)]
-    lanes = [lane]
-    # Summing up many layers is worth a second thread; one small output is not: handing over costs more.
-    if len(evaluator.targets) > 1 and len(groups) > 1 and lane.aggregation.single_pass:
-        second = replace(measurement, buffer=np.empty_like(measurement.buffer))
-        lanes.append(_lane(second, parameters.aggregation))
     tables = [_Table.empty(len(instances), parameters.confidence_level is not None) for _ in evaluator.targets]
     for first, scores in measure_groups(lanes, groups, evaluator):
         for table, score in zip(tables, scores, strict=True):
@@ -105,6 +98,31 @@ def measure_linearity(
         forward_rows=evaluator.forward_rows,
         warnings=(*plan.notices, *notices, *evaluator.notices),
         parameters=plan.parameters,
+    )
+
+
+def _lanes(plan: Plan, sampler: Sampler, evaluator: Evaluator, control: Control, instances: int) -> tuple[Lane, ...]:
+    """The lanes of the work; none if they would have to wait for each other."""
+    parameters = plan.parameters
+    measurement = Measurement(
+        instances=plan.instances,
+        sampler=sampler,
+        samples=parameters.samples,
+        coefficients=plan.coefficients,
+        repeats=parameters.confidence_level is not None,
+        targets=tuple(target.name for target in evaluator.targets),
+        buffer=np.empty((evaluator.capacity, plan.instances.shape[1]), plan.instances.dtype),
+        control=control,
+    )
+    lane = _lane(measurement, parameters.aggregation)
+    if not lane.aggregation.single_pass:
+        return () if evaluator.lanes > 1 else (lane,)
+    # One more than run at a time, whose rows are written and whose results are summed up meanwhile. Behind a single
+    # pass at a time, summing up many layers is worth a thread; one small output is not: handing over costs more.
+    count = evaluator.lanes + 1 if evaluator.lanes > 1 or (len(evaluator.targets) > 1 and instances > 1) else 1
+    return lane, *(
+        _lane(replace(measurement, buffer=np.empty_like(measurement.buffer)), parameters.aggregation)
+        for _ in range(count - 1)
     )
 
 

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from sidelight_engines.linearity.parameters import LinearityParameters
+from sidelight_engines.notice import Notice
 from sidelight_engines.runtime.runtime import Array
+
+__all__ = ["LayerLinearity", "LinearityResult", "Notice", "ZeroReason"]
 
 
 class ZeroReason(Enum):
@@ -18,19 +21,6 @@ class ZeroReason(Enum):
     """The layer is affine by the structure of the graph; what was measured is rounding."""
     BELOW_NOISE_FLOOR = "below_noise_floor"
     """What was measured may be rounding alone."""
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something a reader of a result should know.
-
-    Attributes:
-        code: a stable name in capitals, such as ``FEATURE_RANGE_EMPTY``.
-        message: for a person.
-    """
-
-    code: str
-    message: str
 
 
 @dataclass(frozen=True)

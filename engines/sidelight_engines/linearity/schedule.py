@@ -1,11 +1,10 @@
-"""Keeps the runtime busy: rows are written and results summed up while it evaluates other rows."""
+"""Keeps the processors busy: several groups of instances are on their way at a time."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 from sidelight_engines.linearity.evaluation import Evaluator
@@ -43,11 +42,12 @@ def measure_groups(
 ) -> Iterator[tuple[int, list[Scores]]]:
     """Measures groups of instances, in order.
 
-    With two lanes, one thread evaluates the rows of one while the caller's thread works on the other. Draws
-    are made in order as long as each group takes one pass; otherwise one lane must do.
+    With several lanes, all but one are evaluated and summed up at a time, each by a thread, while the caller's thread
+    draws the samples of the remaining one. Draws are made in order as long as each group takes one pass; otherwise
+    one lane must do.
 
     Args:
-        lanes: one or two.
+        lanes: at least one.
         groups: (first, count) each, ascending.
         evaluator: evaluates rows.
 
@@ -56,30 +56,28 @@ def measure_groups(
     """
     todo = iter(groups)
     idle = list(lanes)
-    ready: deque[_Task] = deque()
-    running: tuple[_Task, Future[list[Array]]] | None = None
-    with ThreadPoolExecutor(1) if len(lanes) > 1 else nullcontext() as executor:
-        while True:
-            if not ready and idle and (group := next(todo, None)) is not None:
-                ready.append(_start(idle.pop(), *group))
-            done = running
-            fetched = done[1].result() if done else []
-            running = None
-            if ready:
-                task = ready.popleft()
-                running = task, _submit(executor, evaluator, task)
-            if done is None:
-                if running is None:
+    if len(idle) == 1:
+        for first, count in todo:
+            task = _start(idle[0], first, count)
+            yield task.first, _finish(task, evaluator)
+        return
+    running: deque[tuple[_Task, Future[list[Scores]]]] = deque()
+    with ThreadPoolExecutor(len(lanes) - 1) as executor:
+        try:
+            while True:
+                if idle and (group := next(todo, None)) is not None:
+                    task = _start(idle.pop(), *group)
+                    running.append((task, executor.submit(_finish, task, evaluator)))
+                    continue
+                if not running:
                     return
-                continue
-            task = done[0]
-            try:
-                task.rows = task.passes.send(evaluator.interpret(fetched, task.rows))
-            except StopIteration as stop:
+                task, future = running.popleft()
+                scores = future.result()
                 idle.append(task.lane)
-                yield task.first, stop.value
-            else:
-                ready.append(task)
+                yield task.first, scores
+        finally:
+            for _, future in running:
+                future.cancel()
 
 
 def _start(lane: Lane, first: int, count: int) -> _Task:
@@ -87,10 +85,11 @@ def _start(lane: Lane, first: int, count: int) -> _Task:
     return _Task(lane, first, passes, next(passes))
 
 
-def _submit(executor: ThreadPoolExecutor | None, evaluator: Evaluator, task: _Task) -> Future[list[Array]]:
-    rows = task.lane.buffer[: task.rows]
-    if executor is not None:
-        return executor.submit(evaluator.fetch, rows)
-    future: Future[list[Array]] = Future()
-    future.set_result(evaluator.fetch(rows))
-    return future
+def _finish(task: _Task, evaluator: Evaluator) -> list[Scores]:
+    while True:
+        evaluated = evaluator.interpret(evaluator.fetch(task.lane.buffer[: task.rows]), task.rows)
+        try:
+            task.rows = task.passes.send(evaluated)
+        except StopIteration as stop:
+            scores: list[Scores] = stop.value
+            return scores

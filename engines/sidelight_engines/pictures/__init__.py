@@ -4,6 +4,7 @@ Drawn with matplotlib's objects alone: no pyplot, no settings of the process, sa
 matplotlib is imported when the first picture is drawn.
 """
 
+from sidelight_engines.pictures.activation_pattern import class_neighbours, firing_rates, pattern_distances
 from sidelight_engines.pictures.linearity import linearity_by_layer
 from sidelight_engines.pictures.picture import Picture, PictureFormat
 from sidelight_engines.pictures.similarity_means import ClassScores, similarity_class_means
@@ -15,7 +16,10 @@ __all__ = [
     "Picture",
     "PictureFormat",
     "Strip",
+    "class_neighbours",
+    "firing_rates",
     "linearity_by_layer",
+    "pattern_distances",
     "similarity_class_means",
     "similarity_strip",
 ]

@@ -2,11 +2,13 @@
 
 A tap makes an inner tensor an output. ONNX Runtime optimises a graph for the outputs it has, so each set of
 tensors gets a session of its own, built from the nodes that the set needs; the set of all the model's outputs
-is one such session, shared by every request that only wants outputs.
+is one such session, shared by every request that only wants outputs. A session has its number of threads for
+life, so passes that run side by side have sessions of their own, with one thread each.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -19,13 +21,15 @@ from sidelight_engines.errors import InvalidField, ModelInvalid, UnknownLayer
 from sidelight_engines.graph.graph import TensorSpec
 from sidelight_engines.graph.onnx_model import OnnxModel, captured_tensors
 from sidelight_engines.runtime.feeds import checked_feed, run_in_chunks
-from sidelight_engines.runtime.runtime import Array, ForwardPass, RuntimeKind
+from sidelight_engines.runtime.runtime import Array, ForwardPass, Lanes, RuntimeKind
 
 if TYPE_CHECKING:
     import onnxruntime
 
 # Each session holds its own copy of the weights it needs.
 _TAPPED_SESSIONS = 8
+# Each lane holds the activations of a pass.
+_MOST_LANES = 8
 
 
 class OnnxRuntime:
@@ -45,8 +49,10 @@ class OnnxRuntime:
         self._lock = threading.Lock()
         self._inputs = frozenset(spec.tensor for spec in model.graph.inputs)
         self._outputs = frozenset(spec.tensor for spec in model.graph.outputs) - self._inputs
-        self._output_session: onnxruntime.InferenceSession | None = None
-        self._tapped: OrderedDict[frozenset[str], onnxruntime.InferenceSession] = OrderedDict()
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._lanes = min(threads or cores, _MOST_LANES)
+        self._output_sessions: dict[bool, onnxruntime.InferenceSession] = {}
+        self._tapped: OrderedDict[tuple[frozenset[str], bool], onnxruntime.InferenceSession] = OrderedDict()
         self._makers = {
             output: index for index, node in enumerate(model.proto.graph.node) for output in node.output if output
         }
@@ -66,35 +72,52 @@ class OnnxRuntime:
             UnknownLayer: the model has no such tensor.
             ModelInvalid: ONNX Runtime can not load the model.
         """
+        return self._forward(tensors, lanes=False)
+
+    def lanes(self, tensors: Sequence[str]) -> Lanes:
+        """Prepares forward passes that fetch these tensors and run side by side.
+
+        Args:
+            tensors: as of `forward`.
+
+        Raises:
+            UnknownLayer, ModelInvalid: as `forward`.
+        """
+        return Lanes(self._forward(tensors, lanes=self._lanes > 1), self._lanes)
+
+    def _forward(self, tensors: Sequence[str], *, lanes: bool) -> ForwardPass:
         for tensor in tensors:
             if not any(tensor in known for known in (self._makers, self._inputs, self._model.constants)):
                 raise UnknownLayer("tensors", tensor, get_close_matches(tensor, self._makers, n=3))
         wanted = frozenset(tensors) - self._inputs
-        session = self._session(wanted) if wanted else None
+        session = self._session(wanted, lanes) if wanted else None
         return _OnnxForwardPass(session, tuple(tensors), self._model.graph.inputs)
 
-    def _session(self, wanted: frozenset[str]) -> onnxruntime.InferenceSession:
+    def _session(self, wanted: frozenset[str], lanes: bool) -> onnxruntime.InferenceSession:
         # The lock is held while a session is made, so that two threads never make the same one.
         with self._lock:
             if wanted <= self._outputs:
-                if self._output_session is None:
-                    self._output_session = self._make_session(self._outputs)
-                return self._output_session
-            session = self._tapped.get(wanted)
+                if lanes not in self._output_sessions:
+                    self._output_sessions[lanes] = self._make_session(self._outputs, lanes)
+                return self._output_sessions[lanes]
+            key = wanted, lanes
+            session = self._tapped.get(key)
             if session is None:
-                session = self._make_session(wanted)
-                self._tapped[wanted] = session
+                session = self._make_session(wanted, lanes)
+                self._tapped[key] = session
                 if len(self._tapped) > _TAPPED_SESSIONS:
                     self._tapped.popitem(last=False)
-            self._tapped.move_to_end(wanted)
+            self._tapped.move_to_end(key)
             return session
 
-    def _make_session(self, wanted: frozenset[str]) -> onnxruntime.InferenceSession:
+    def _make_session(self, wanted: frozenset[str], lanes: bool) -> onnxruntime.InferenceSession:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
         options = onnxruntime.SessionOptions()
-        if self._threads is not None:
+        if lanes:
+            options.intra_op_num_threads = -(-(self._threads or self._lanes) // self._lanes)
+        elif self._threads is not None:
             options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         # Memory patterns are kept per input shape and never dropped; batches here come in every length.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
@@ -34,6 +35,22 @@ class ForwardPass(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Lanes:
+    """Forward passes that run side by side.
+
+    Passes over small batches, one per processor, take less time than one pass after another over all processors:
+    the threads of one pass wait for each other at every operation.
+
+    Attributes:
+        forward: may be called from several threads at once.
+        count: how many calls at a time fill the processors.
+    """
+
+    forward: ForwardPass
+    count: int
+
+
 class Runtime(Protocol):
     """Evaluates one model. Safe to call from several threads."""
 
@@ -48,6 +65,10 @@ class Runtime(Protocol):
         Args:
             tensors: tensor names of the graph: outputs, layers' tensors, logits.
         """
+        ...
+
+    def lanes(self, tensors: Sequence[str]) -> Lanes:
+        """Prepares forward passes that fetch these tensors and run side by side; cached likewise."""
         ...
 
 

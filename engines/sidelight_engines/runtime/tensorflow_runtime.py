@@ -18,12 +18,14 @@ import numpy as np
 from sidelight_engines.errors import InvalidField, UnknownLayer
 from sidelight_engines.graph.frozen import FrozenGraph
 from sidelight_engines.runtime.feeds import checked_feed, run_in_chunks
-from sidelight_engines.runtime.runtime import Array, ForwardPass, RuntimeKind
+from sidelight_engines.runtime.runtime import Array, ForwardPass, Lanes, RuntimeKind
 
 logger = logging.getLogger(__name__)
 
 # Each traced function may come to hold its own copy of the weights.
 _TRACED_FUNCTIONS = 8
+# All passes share the threads of the process; a second pass fills the gaps that operations of the first leave.
+_LANES = 2
 
 
 def import_frozen(
@@ -79,6 +81,7 @@ class TensorFlowRuntime:
 
     def __init__(self, frozen: FrozenGraph, threads: int | None = None) -> None:
         self._frozen = frozen
+        self._lanes = 1 if threads == 1 else _LANES
         self._lock = threading.Lock()
         self._passes: OrderedDict[tuple[str, ...], _TensorFlowForwardPass] = OrderedDict()
         self._nodes = {node.name: node for node in frozen.graph_def.node}
@@ -120,6 +123,10 @@ class TensorFlowRuntime:
                     self._passes.popitem(last=False)
             self._passes.move_to_end(wanted)
             return found
+
+    def lanes(self, tensors: Sequence[str]) -> Lanes:
+        """Prepares forward passes that fetch these tensors and run side by side; see `forward`."""
+        return Lanes(self.forward(tensors), self._lanes)
 
 
 class _TensorFlowForwardPass:

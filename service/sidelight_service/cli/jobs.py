@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sidelight_service.cli import index, linearity, similarity
+from sidelight_service.cli import activation_pattern, index, linearity, similarity
 from sidelight_service.cli.terminal import (
     DEFAULT_SERVER,
     JsonOption,
@@ -125,12 +125,7 @@ def result(
     job: JobArgument,
     as_json: JsonOption = False,
     out: Annotated[Path | None, typer.Option(metavar="R.npz", help="Write every number to this file.")] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="R.png", help="Draw to this .png or .svg file: layers, or if asked for with the job, neighbours."
-        ),
-    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="R.png", help="Draw it to this .png or .svg file.")] = None,
     plot_means: Annotated[
         Path | None, typer.Option(metavar="R.png", help="Of similarity, if asked for with the job: mean scores.")
     ] = None,
@@ -152,8 +147,10 @@ def result(
         if out is not None or plot is not None:
             fail("--out and --plot: the job has built an index; similarity is what gives numbers and pictures")
         index.write(found, as_json=as_json)
-        return
-    linearity.write(found, as_json=as_json, out=out, plot=plot)
+    elif isinstance(found, sidelight.LinearityExplanation):
+        linearity.write(found, as_json=as_json, out=out, plot=plot)
+    else:
+        activation_pattern.write(found, as_json=as_json, out=out, plot=plot)
 
 
 def follow(job: Job[Any], timeout: float | None) -> None:

@@ -15,6 +15,7 @@ from sidelight_service.cli.terminal import (
     ServerOption,
     TimeoutOption,
     console,
+    fail,
     failures_reported,
     note,
     progress_bar,
@@ -62,6 +63,12 @@ def list_references(
 @group.command("show")
 def show(
     name: NameArgument,
+    feature_ranges: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RANGES.npz", help="Write the least and greatest value of each feature: minimum and maximum."
+        ),
+    ] = None,
     server: ServerOption = DEFAULT_SERVER,
     as_json: JsonOption = False,
     timeout: TimeoutOption = 30.0,
@@ -70,7 +77,9 @@ def show(
     import sidelight
 
     with failures_reported(), sidelight.connect(server) as client:
-        reference = client.reference(name, timeout=timeout)
+        reference = client.reference(name, feature_ranges=feature_ranges is not None, timeout=timeout)
+    if feature_ranges is not None:
+        _write_ranges(reference, feature_ranges)
     _print_one(reference, as_json=as_json)
 
 
@@ -142,8 +151,26 @@ def delete(name: NameArgument, server: ServerOption = DEFAULT_SERVER, timeout: T
     note(f"{name} is deleted")
 
 
+def _write_ranges(reference: ReferenceSet, path: Path) -> None:
+    import numpy as np
+
+    arrays: dict[str, Any] = {}
+    for item in reference.inputs:
+        behind = f"_{item.name}" if item.name else ""
+        arrays |= {f"minimum{behind}": item.feature_minimum, f"maximum{behind}": item.feature_maximum}
+    try:
+        with path.open("wb") as file:
+            np.savez(file, **arrays)
+    except OSError as error:
+        fail(f"--feature-ranges: {path} can not be written: {error}")
+
+
 def _plain(reference: ReferenceSet) -> dict[str, Any]:
-    return dataclasses.asdict(reference) | {"create_time": reference.create_time.isoformat()}
+    plain = dataclasses.asdict(reference) | {"create_time": reference.create_time.isoformat()}
+    for item in plain["inputs"]:
+        # They are for the file that --feature-ranges names.
+        del item["feature_minimum"], item["feature_maximum"]
+    return plain
 
 
 def _print_table(found: Sequence[ReferenceSet]) -> None:

@@ -43,7 +43,7 @@ def _methods(model: Model) -> list[model_pb2.MethodSupport]:
         _support(model_pb2.METHOD_LINEARITY, linearity_support(model)),
         _support(model_pb2.METHOD_SIMILARITY, similarity_support(model)),
         _support(model_pb2.METHOD_LRP, gradient),
-        _support(model_pb2.METHOD_ACTIVATION_PATTERN, forward),
+        _support(model_pb2.METHOD_ACTIVATION_PATTERN, activation_pattern_support(model)),
         _support(model_pb2.METHOD_INFLUENCE, forward),
     ]
 
@@ -68,6 +68,14 @@ def similarity_support(model: Model) -> Support:
     if texts:
         return Support(support.runtime, f"its inputs {', '.join(texts)} are text, which reference sets do not hold")
     return support
+
+
+def activation_pattern_support(model: Model) -> Support:
+    """Whether activation patterns can be measured."""
+    texts = [spec.name for spec in model.graph.inputs if spec.dtype == "string"]
+    if texts:
+        return Support(model.native_runtime, f"requests carry numbers alone, and input {texts[0]!r} takes text")
+    return model.forward_support()
 
 
 def _support(method: model_pb2.Method.ValueType, support: Support) -> model_pb2.MethodSupport:

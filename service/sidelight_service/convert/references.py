@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sidelight.v1 import model_pb2, reference_pb2, reference_service_pb2, tensor_pb2
 from sidelight_engines.errors import InvalidField
 
 from sidelight_service.convert.models import dtype_to_proto
-from sidelight_service.convert.tensors import tensor_to_array
+from sidelight_service.convert.tensors import array_to_tensor, tensor_to_array
+from sidelight_service.references.arrays import Array
 from sidelight_service.references.fit import Fit
 from sidelight_service.references.header import Header
 from sidelight_service.references.writer import Chunk
@@ -36,6 +37,13 @@ def header_to_proto(header: Header) -> reference_pb2.ReferenceSet:
     )
     wire.create_time.FromDatetime(header.created)
     return wire
+
+
+def add_feature_ranges(wire: reference_pb2.ReferenceSet, ranges: Sequence[tuple[Array, Array]]) -> None:
+    """Adds the least and greatest value of each feature, one pair per input."""
+    for item, (least, greatest) in zip(wire.inputs, ranges, strict=True):
+        item.feature_minimum.CopyFrom(array_to_tensor(least))
+        item.feature_maximum.CopyFrom(array_to_tensor(greatest))
 
 
 def chunk_from_proto(wire: reference_service_pb2.ReferenceChunk, fit: Fit | None) -> Chunk:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sidelight_service.demo.digits import prepare_models
+from sidelight_service.demo.activation_pattern import explain_activation_patterns
+from sidelight_service.demo.digits import Digits, prepare_models
 from sidelight_service.demo.linearity import explain_linearity
 from sidelight_service.demo.server import running_server
-from sidelight_service.demo.similarity import REFERENCE, explain_similarity
-from sidelight_service.demo.stage import ONNX, DemoFailed, Stage, heading, say
+from sidelight_service.demo.similarity import explain_similarity
+from sidelight_service.demo.stage import ONNX, REFERENCE, DemoFailed, Stage, heading, say
+
+if TYPE_CHECKING:
+    from sidelight import Client
 
 # One per family of explanations, in the order shown.
-STEPS: tuple[Callable[[Stage], None], ...] = (explain_linearity, explain_similarity)
+STEPS: tuple[Callable[[Stage], None], ...] = (explain_linearity, explain_similarity, explain_activation_patterns)
 _INSTANCES = 100
 
 
@@ -43,11 +49,15 @@ def run_demo(directory: Path, *, keep: bool) -> None:
     np.save(inputs, images)
     np.save(directory / "labels.npy", labels)
     data = directory / "data"
+    # Of an earlier run, whose digits may have been others.
+    shutil.rmtree(data, ignore_errors=True)
+    data.mkdir()
     with running_server(repository, data, directory / "server.log") as address:
         try:
             with sidelight.connect(address) as client:
+                _keep_references(client, digits)
                 for step in STEPS:
-                    step(Stage(directory, client, images, labels, digits.train_images, digits.train_labels))
+                    step(Stage(directory, client, images, labels))
         except sidelight.SidelightError as error:
             raise DemoFailed(f"the server refused: {error}") from error
         heading(f"Done in {time.monotonic() - started:.0f} s")
@@ -61,6 +71,12 @@ def run_demo(directory: Path, *, keep: bool) -> None:
         _say_how_to_go_on(inputs, directory, "")
 
 
+def _keep_references(client: Client, digits: Digits) -> None:
+    heading("Giving the server the training digits, for explanations to refer to")
+    made = client.create_reference(REFERENCE, digits.train_images, digits.train_labels, model=ONNX, timeout=60)
+    say(f"reference set {made.name}: {made.count:,} digits, {made.digest}")
+
+
 def _say_how_to_go_on(inputs: Path, directory: Path, server: str) -> None:
     say(f"sidelight models show {ONNX} {server}".rstrip())
     say(
@@ -70,6 +86,10 @@ def _say_how_to_go_on(inputs: Path, directory: Path, server: str) -> None:
     say(
         f"sidelight explain similarity {server}--model {ONNX} --reference {REFERENCE} --input {inputs} "
         f"--labels {directory / 'labels.npy'} --top 3"
+    )
+    say(
+        f"sidelight explain activation-pattern {server}--model {ONNX} --reference {REFERENCE} --layers conv_1,relu_3 "
+        f"--plot {directory / 'patterns.png'}"
     )
 
 

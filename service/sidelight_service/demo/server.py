@@ -23,7 +23,7 @@ def running_server(repository: Path, data: Path, log: Path) -> Iterator[str]:
 
     Args:
         repository: the models to serve.
-        data: the server's data directory.
+        data: where the server keeps reference sets and jobs.
         log: where its log goes.
 
     Yields:

@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import sidelight
 import typer
 
 from sidelight_service.cli.similarity import MEANS, STRIP
@@ -16,30 +15,28 @@ from sidelight_service.demo.stage import ONNX, SAVED_MODEL, DemoFailed, Stage, h
 if TYPE_CHECKING:
     from sidelight import SimilarityExplanation
 
-REFERENCE = "digits-train"
 _SHOWN = 5
 # Float32 rounding differs between the runtimes, and gradients of digits that the network is sure of are small.
 _TOLERANCE = 1e-3
 
 
 def explain_similarity(stage: Stage) -> None:
-    """Uploads the training digits, indexes them, explains both models with them, and draws what was found.
+    """Indexes the training digits for both models, explains held-out ones by them, and draws what was found.
 
     Raises:
         DemoFailed: the formats disagree.
     """
-    heading(f"Similarity: which of the {len(stage.train_images)} training digits does the network treat like these?")
-    _upload(stage)
+    heading(f"Which training digits does the network treat like {_SHOWN} held-out ones?")
     explanations = {}
     for model in (SAVED_MODEL, ONNX):
         started = time.monotonic()
-        index = stage.client.submit_gradient_index(model, REFERENCE, timeout=60).wait(timeout=300).result()
+        index = stage.client.submit_gradient_index(model, stage.reference, timeout=60).wait(timeout=300).result()
         built = time.monotonic() - started
         started = time.monotonic()
         explanations[model] = stage.client.similarity(
             model,
             stage.images[:_SHOWN],
-            reference=REFERENCE,
+            reference=stage.reference,
             labels=stage.labels[:_SHOWN],
             class_means=True,
             picture="png",
@@ -57,16 +54,6 @@ def explain_similarity(stage: Stage) -> None:
         picture.save(path)
         typer.echo(f"  drawn to {path}")
     _compare(explanations[SAVED_MODEL], explanations[ONNX])
-
-
-def _upload(stage: Stage) -> None:
-    try:
-        made = stage.client.create_reference(
-            REFERENCE, stage.train_images, stage.train_labels, model=SAVED_MODEL, timeout=60
-        )
-    except sidelight.AlreadyExists:  # left by an earlier demonstration in the same directory
-        made = stage.client.reference(REFERENCE, timeout=10)
-    say(f"reference set {made.name}: {made.count} digits with labels, {made.digest}")
 
 
 def _compare(saved_model: SimilarityExplanation, onnx: SimilarityExplanation) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SAVED_MODEL = "digits_savedmodel"
 ONNX = "digits_onnx"
+REFERENCE = "digits_train"
 
 
 class DemoFailed(Exception):
@@ -29,16 +30,14 @@ class Stage:
         client: of the server, which has the models `SAVED_MODEL` and `ONNX`.
         images: (instances, 8, 8, 1), held-out digits, float32 in [0, 1].
         labels: (instances,), which digit each is.
-        train_images: (n, 8, 8, 1), the digits that the network learnt.
-        train_labels: (n,), which digit each is.
+        reference: the name of the reference set of the digits that the network learned from, with labels.
     """
 
     directory: Path
     client: Client
     images: NDArray[Any]
     labels: NDArray[Any]
-    train_images: NDArray[Any]
-    train_labels: NDArray[Any]
+    reference: str = REFERENCE
 
 
 def heading(text: str) -> None:

@@ -7,6 +7,7 @@ from sidelight.v1 import model_pb2
 BUILT: Mapping[str, model_pb2.Method.ValueType] = {
     "ExplainLinearity": model_pb2.METHOD_LINEARITY,
     "ExplainSimilarity": model_pb2.METHOD_SIMILARITY,
+    "ExplainActivationPattern": model_pb2.METHOD_ACTIVATION_PATTERN,
 }
 """The names of their RPCs -> the methods."""
 

@@ -38,6 +38,7 @@ class InputInfo:
         shape: of one example.
         minimum: the least value over all examples and features.
         maximum: the greatest.
+        range_file: the file with both of each feature; see `feature_ranges`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class InputInfo:
     shape: tuple[int, ...]
     minimum: float
     maximum: float
+    range_file: str
 
 
 @dataclass(frozen=True)

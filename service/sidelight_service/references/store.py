@@ -18,6 +18,8 @@ import structlog
 
 from sidelight_service.errors import NotAllowed, ReferenceExists, ReferenceInUse, ReferenceNotFound
 from sidelight_service.references import files
+from sidelight_service.references.arrays import Array
+from sidelight_service.references.feature_ranges import read_feature_range
 from sidelight_service.references.fit import Fit
 from sidelight_service.references.header import HEADER_FILE, Header, check_name, read_header
 from sidelight_service.references.writer import SetWriter
@@ -128,6 +130,21 @@ class ReferenceStore:
         self.refresh()
         with self._lock:
             return self._find(name).header
+
+    def feature_ranges(self, name: str) -> list[tuple[Array, Array]]:
+        """The least and greatest value of each feature, of each input of a set.
+
+        Raises:
+            ReferenceNotFound: there is no such set, or it is damaged.
+        """
+        header = self.header(name)
+        folder = self._sets / name
+        try:
+            return [read_feature_range(folder / item.range_file, item.dtype, item.shape) for item in header.inputs]
+        except (OSError, ValueError) as error:
+            raise ReferenceNotFound(
+                name, f"reference set {name!r} is damaged ({error}); delete it and create it again"
+            ) from error
 
     @contextlib.contextmanager
     def lease(self, name: str) -> Iterator[Location]:

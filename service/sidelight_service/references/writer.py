@@ -18,6 +18,7 @@ from sidelight_service.references import files
 from sidelight_service.references.arrays import Array, GrowingArray
 from sidelight_service.references.checks import check_element_type, finite_range
 from sidelight_service.references.digests import Part, digest_of
+from sidelight_service.references.feature_ranges import FeatureRange
 from sidelight_service.references.fit import Fit
 from sidelight_service.references.header import HEADER_FILE, Header, InputInfo
 from sidelight_service.references.labels import LabelWriter
@@ -49,6 +50,8 @@ class _Input:
     spec: TensorSpec | None
     minimum: float = field(default=float("inf"))
     maximum: float = field(default=float("-inf"))
+    ranges: FeatureRange = field(default_factory=FeatureRange)
+    range_bytes: int = 0
 
 
 class SetWriter:
@@ -185,6 +188,7 @@ class SetWriter:
         if target.spec is not None and self._fit is not None:
             self._fit.check_rows(array, target.spec, field_path)
         target.minimum, target.maximum = min(target.minimum, least), max(target.maximum, greatest)
+        target.ranges.widen(array)
         target.array.append(array)
 
     def _finish(self) -> Header:
@@ -193,7 +197,19 @@ class SetWriter:
             array = item.array
             content = array.finish()
             dtype = array.dtype.name
-            inputs.append(InputInfo(item.name, array.path.name, dtype, array.shape, item.minimum, item.maximum))
+            range_file = array.path.with_name(f"{array.path.stem}_range.npy")
+            item.range_bytes = item.ranges.write(range_file, array.dtype)
+            inputs.append(
+                InputInfo(
+                    name=item.name,
+                    file=array.path.name,
+                    dtype=dtype,
+                    shape=array.shape,
+                    minimum=item.minimum,
+                    maximum=item.maximum,
+                    range_file=range_file.name,
+                )
+            )
             parts.append(Part("input", item.name, dtype, (array.rows, *array.shape), content))
         labels = None
         if self._labels is not None:
@@ -220,7 +236,7 @@ class SetWriter:
 
     def _size_bytes(self) -> int:
         labels = 0 if self._labels is None else self._labels.size_bytes
-        return labels + sum(item.array.size_bytes for item in self._inputs.values())
+        return labels + sum(item.array.size_bytes + item.range_bytes for item in self._inputs.values())
 
     def _close(self) -> None:
         for item in self._inputs.values():

@@ -12,7 +12,12 @@ from sidelight.v1 import reference_service_pb2, reference_service_pb2_grpc
 from sidelight_engines.errors import InvalidField
 
 from sidelight_service.calls import current_call
-from sidelight_service.convert.references import chunk_from_proto, header_to_proto, model_from_text
+from sidelight_service.convert.references import (
+    add_feature_ranges,
+    chunk_from_proto,
+    header_to_proto,
+    model_from_text,
+)
 from sidelight_service.errors import CallTimedOut, NotAllowed, UploadIncomplete
 from sidelight_service.references.fit import Fit
 from sidelight_service.references.header import Header
@@ -75,7 +80,10 @@ class ReferenceServicer(reference_service_pb2_grpc.ReferenceServiceServicer):
         """Describes a set."""
         header = await asyncio.to_thread(self._store.header, request.name)
         _note(header)
-        return reference_service_pb2.GetReferenceResponse(reference=header_to_proto(header))
+        wire = header_to_proto(header)
+        if request.feature_ranges:
+            add_feature_ranges(wire, await asyncio.to_thread(self._store.feature_ranges, request.name))
+        return reference_service_pb2.GetReferenceResponse(reference=wire)
 
     async def ListReferences(  # noqa: N802 - the contract's name
         self, request: reference_service_pb2.ListReferencesRequest, context: Context

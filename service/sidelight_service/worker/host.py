@@ -18,7 +18,7 @@ from sidelight_engines.model import Model, open_model
 from sidelight_service.convert.details import model_to_detail
 from sidelight_service.errors import CallTimedOut, WorkerLost
 from sidelight_service.indexes.shelf import IndexShelf, Owner
-from sidelight_service.methods import gradient_index, linearity, similarity
+from sidelight_service.methods import activation_pattern, gradient_index, linearity, similarity
 from sidelight_service.methods.context import Limits, MethodContext, Version
 from sidelight_service.references.store import Location
 
@@ -31,6 +31,7 @@ METHODS: Mapping[str, Callable[[MethodContext, bytes], bytes]] = {
     "DrawSimilarity": similarity.draw,
     "BuildGradientIndex": gradient_index.extend,
     "CheckGradientIndex": gradient_index.check,
+    "ExplainActivationPattern": activation_pattern.explain,
 }
 """The methods that this server has, by the name of the RPC; and what jobs do before and after their slices."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sidelight_engines.graph.graph import Graph, Layer, ModelFormat, TensorSpec
-from sidelight_engines.runtime.runtime import ForwardPass, RuntimeKind
+from sidelight_engines.runtime.runtime import ForwardPass, Lanes, RuntimeKind
 
 Array = npt.NDArray[Any]
 
@@ -39,6 +39,9 @@ class NumpyRuntime:
             return [self._functions[tensor](x) for tensor in tensors]
 
         return run
+
+    def lanes(self, tensors: Sequence[str]) -> Lanes:
+        return Lanes(self.forward(tensors), 2)
 
 
 class NumpyModel:

@@ -10,7 +10,7 @@ import pytest
 from sidelight_engines.errors import InvalidField
 from sidelight_engines.graph.graph import Graph, ModelFormat, TensorSpec
 from sidelight_engines.runtime.gradient_check import CheckState, check_gradient_form, draw_probe
-from sidelight_engines.runtime.runtime import RuntimeKind
+from sidelight_engines.runtime.runtime import Lanes, RuntimeKind
 
 Function = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -25,6 +25,9 @@ class _Made:
 
     def forward(self, tensors: Sequence[str]) -> Callable[[Mapping[str, Any]], list[Any]]:
         return lambda inputs: [self._function(inputs)[tensor] for tensor in tensors]
+
+    def lanes(self, tensors: Sequence[str]) -> Lanes:
+        return Lanes(self.forward(tensors), 1)
 
 
 def _graph(*inputs: TensorSpec, dtype: str = "float32") -> Graph:

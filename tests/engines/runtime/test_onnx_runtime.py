@@ -152,3 +152,16 @@ def test_failures_while_running_name_the_inputs() -> None:
     forward = OnnxRuntime(_model(extra=(indices, table))).forward(["rows"])
     with pytest.raises(InvalidField, match="inputs"):
         forward({"x": np.full((1, 4), 99, np.float32)})
+
+
+@pytest.mark.parametrize(("threads", "lanes"), [(1, 1), (3, 3), (64, 8)])
+def test_lanes_give_from_many_threads_what_one_pass_gives(threads: int, lanes: int) -> None:
+    x = RANDOM.standard_normal((40, 4)).astype(np.float32)
+    runtime = OnnxRuntime(_model(), threads)
+    found = runtime.lanes(["z", "p"])
+    assert found.count == lanes
+    with ThreadPoolExecutor(found.count) as executor:
+        parts = list(executor.map(lambda row: found.forward({"x": x[row : row + 1]}), range(len(x))))
+    for position, tensor in enumerate(["z", "p"]):
+        values = np.concatenate([part[position] for part in parts])
+        np.testing.assert_allclose(values, _expected(x)[tensor], rtol=1e-5, atol=1e-6)

@@ -26,9 +26,9 @@ type UnitPooling int32
 
 const (
 	UnitPooling_UNIT_POOLING_UNSPECIFIED UnitPooling = 0
-	// Fires if any position does.
+	// Fires if any position does: the greatest activation counts.
 	UnitPooling_UNIT_POOLING_ANY UnitPooling = 1
-	// Fires if the mean over positions does.
+	// Fires if the mean over positions is above the threshold.
 	UnitPooling_UNIT_POOLING_MEAN UnitPooling = 2
 	// Every position is a unit of its own.
 	UnitPooling_UNIT_POOLING_POSITION UnitPooling = 3
@@ -88,7 +88,8 @@ const (
 	PatternDistance_PATTERN_DISTANCE_COSINE PatternDistance = 2
 	// 1 - sum min(F_a, F_b) / sum max(F_a, F_b).
 	PatternDistance_PATTERN_DISTANCE_JACCARD PatternDistance = 3
-	// 1 - linear CKA of the activations, unbiased.
+	// 1 - linear CKA of the activations, unbiased: whether the units that go together for one class go
+	// together for the other. From 0 to 2; needs layers of at least 4 units.
 	PatternDistance_PATTERN_DISTANCE_CKA PatternDistance = 4
 )
 
@@ -226,7 +227,8 @@ type ActivationPatternParameters struct {
 	Pooling UnitPooling `protobuf:"varint,4,opt,name=pooling,proto3,enum=sidelight.v1.UnitPooling" json:"pooling,omitempty"`
 	// By which class examples are grouped. Default LABEL.
 	ClassSource ClassSource `protobuf:"varint,5,opt,name=class_source,json=classSource,proto3,enum=sidelight.v1.ClassSource" json:"class_source,omitempty"`
-	// Class indices [n] of inline instances. Required for inline instances and LABEL.
+	// Class indices [n] of inline instances, whole numbers from 0. Required for inline instances and LABEL;
+	// a reference set has its own.
 	Labels *Tensor `protobuf:"bytes,6,opt,name=labels,proto3" json:"labels,omitempty"`
 	// What counts are divided by; 0, the default: by the number of examples of the class. A fixed
 	// number, such as 1000, reproduces figures that were made so.
@@ -235,7 +237,7 @@ type ActivationPatternParameters struct {
 	Distances []PatternDistance `protobuf:"varint,8,rep,packed,name=distances,proto3,enum=sidelight.v1.PatternDistance" json:"distances,omitempty"`
 	// How many of the most class-specific units to return per class. Default 5, limit 1,000.
 	SpecificUnits *int32 `protobuf:"varint,9,opt,name=specific_units,json=specificUnits,proto3,oneof" json:"specific_units,omitempty"`
-	// The output that predictions are taken from, by name. Default: the model's first.
+	// The output that predictions are taken from, by name, for PREDICTION alone. Default: the model's first.
 	Output        string `protobuf:"bytes,10,opt,name=output,proto3" json:"output,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -362,7 +364,8 @@ type ActivationPatternParameters_Value struct {
 }
 
 type ActivationPatternParameters_Quantile struct {
-	// Above this quantile of the unit's own activations, 0 to 1.
+	// Above this quantile of the unit's own activations, 0 to 1: of n examples, above the activation at
+	// position floor(quantile * (n - 1)) in ascending order.
 	Quantile float64 `protobuf:"fixed64,3,opt,name=quantile,proto3,oneof"`
 }
 
@@ -375,14 +378,18 @@ type ExplainActivationPatternResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One per layer, in the order asked for.
 	Layers []*LayerPattern `protobuf:"bytes,1,rep,name=layers,proto3" json:"layers,omitempty"`
-	// The classes that the rows and columns of the matrices stand for.
+	// The classes that the rows and columns of the matrices stand for, ascending: those with an example.
 	Classes []int64 `protobuf:"varint,2,rep,packed,name=classes,proto3" json:"classes,omitempty"`
 	// The number of examples of each of those classes.
 	ClassCounts []int64 `protobuf:"varint,3,rep,packed,name=class_counts,json=classCounts,proto3" json:"class_counts,omitempty"`
 	// What was explained, by what, at what cost.
 	Provenance *Provenance `protobuf:"bytes,4,opt,name=provenance,proto3" json:"provenance,omitempty"`
 	// Pictures, if asked for.
-	Pictures      []*Picture `protobuf:"bytes,5,rep,name=pictures,proto3" json:"pictures,omitempty"`
+	Pictures []*Picture `protobuf:"bytes,5,rep,name=pictures,proto3" json:"pictures,omitempty"`
+	// The parameters as they were used, defaults written out, without labels.
+	EffectiveParameters *ActivationPatternParameters `protobuf:"bytes,6,opt,name=effective_parameters,json=effectiveParameters,proto3" json:"effective_parameters,omitempty"`
+	// The position of the first example of each class, among the inline instances or in the reference set.
+	ClassExamples []int64 `protobuf:"varint,7,rep,packed,name=class_examples,json=classExamples,proto3" json:"class_examples,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -452,6 +459,20 @@ func (x *ExplainActivationPatternResponse) GetPictures() []*Picture {
 	return nil
 }
 
+func (x *ExplainActivationPatternResponse) GetEffectiveParameters() *ActivationPatternParameters {
+	if x != nil {
+		return x.EffectiveParameters
+	}
+	return nil
+}
+
+func (x *ExplainActivationPatternResponse) GetClassExamples() []int64 {
+	if x != nil {
+		return x.ClassExamples
+	}
+	return nil
+}
+
 // The patterns at one layer.
 type LayerPattern struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -459,7 +480,8 @@ type LayerPattern struct {
 	Layer string `protobuf:"bytes,1,opt,name=layer,proto3" json:"layer,omitempty"`
 	// Firing rates, FLOAT64 [classes, units].
 	FiringRates *Tensor `protobuf:"bytes,2,opt,name=firing_rates,json=firingRates,proto3" json:"firing_rates,omitempty"`
-	// Binomial standard errors sqrt(F (1 - F) / n), FLOAT64 [classes, units].
+	// Binomial standard errors of the rates, FLOAT64 [classes, units]: sqrt(p (1 - p) / n) for the share p
+	// of the n examples of a class, times n / divisor.
 	StandardErrors *Tensor `protobuf:"bytes,3,opt,name=standard_errors,json=standardErrors,proto3" json:"standard_errors,omitempty"`
 	// One per distance asked for.
 	Distances []*PatternDistanceMatrix `protobuf:"bytes,4,rep,name=distances,proto3" json:"distances,omitempty"`
@@ -467,10 +489,16 @@ type LayerPattern struct {
 	DeadUnits []int64 `protobuf:"varint,5,rep,packed,name=dead_units,json=deadUnits,proto3" json:"dead_units,omitempty"`
 	// Units that always fire.
 	AlwaysOnUnits []int64 `protobuf:"varint,6,rep,packed,name=always_on_units,json=alwaysOnUnits,proto3" json:"always_on_units,omitempty"`
-	// Units at their activation's bound for nearly all examples.
+	// Units at a bound of their activation (sigmoid, tanh and the like) for nearly all examples: within a
+	// hundredth of its range for at least 95 in 100.
 	SaturatedUnits []int64 `protobuf:"varint,7,rep,packed,name=saturated_units,json=saturatedUnits,proto3" json:"saturated_units,omitempty"`
-	// The most class-specific units, class by class.
+	// The most class-specific units, class by class, the most specific first.
 	SpecificUnits []*SpecificUnit `protobuf:"bytes,8,rep,name=specific_units,json=specificUnits,proto3" json:"specific_units,omitempty"`
+	// Above which each unit fires, FLOAT64 [units].
+	Thresholds *Tensor `protobuf:"bytes,9,opt,name=thresholds,proto3" json:"thresholds,omitempty"`
+	// What units are counted over: the channels, or with POSITION the axes of the layer's output in the
+	// file's order, the last the fastest.
+	UnitShape     []int64 `protobuf:"varint,10,rep,packed,name=unit_shape,json=unitShape,proto3" json:"unit_shape,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -561,6 +589,20 @@ func (x *LayerPattern) GetSpecificUnits() []*SpecificUnit {
 	return nil
 }
 
+func (x *LayerPattern) GetThresholds() *Tensor {
+	if x != nil {
+		return x.Thresholds
+	}
+	return nil
+}
+
+func (x *LayerPattern) GetUnitShape() []int64 {
+	if x != nil {
+		return x.UnitShape
+	}
+	return nil
+}
+
 // The distances between all classes.
 type PatternDistanceMatrix struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -632,7 +674,7 @@ type SpecificUnit struct {
 	ClassIndex int64 `protobuf:"varint,1,opt,name=class_index,json=classIndex,proto3" json:"class_index,omitempty"`
 	// The unit.
 	Unit int64 `protobuf:"varint,2,opt,name=unit,proto3" json:"unit,omitempty"`
-	// Its rate for the class minus its greatest rate for another.
+	// Its rate for the class minus its greatest rate for another; above 0.
 	ExcessRate    float64 `protobuf:"fixed64,3,opt,name=excess_rate,json=excessRate,proto3" json:"excess_rate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -714,7 +756,7 @@ const file_sidelight_v1_activation_pattern_proto_rawDesc = "" +
 	"\x06output\x18\n" +
 	" \x01(\tR\x06outputB\v\n" +
 	"\tthresholdB\x11\n" +
-	"\x0f_specific_units\"\x80\x02\n" +
+	"\x0f_specific_units\"\x85\x03\n" +
 	" ExplainActivationPatternResponse\x122\n" +
 	"\x06layers\x18\x01 \x03(\v2\x1a.sidelight.v1.LayerPatternR\x06layers\x12\x18\n" +
 	"\aclasses\x18\x02 \x03(\x03R\aclasses\x12!\n" +
@@ -722,7 +764,9 @@ const file_sidelight_v1_activation_pattern_proto_rawDesc = "" +
 	"\n" +
 	"provenance\x18\x04 \x01(\v2\x18.sidelight.v1.ProvenanceR\n" +
 	"provenance\x121\n" +
-	"\bpictures\x18\x05 \x03(\v2\x15.sidelight.v1.PictureR\bpictures\"\x92\x03\n" +
+	"\bpictures\x18\x05 \x03(\v2\x15.sidelight.v1.PictureR\bpictures\x12\\\n" +
+	"\x14effective_parameters\x18\x06 \x01(\v2).sidelight.v1.ActivationPatternParametersR\x13effectiveParameters\x12%\n" +
+	"\x0eclass_examples\x18\a \x03(\x03R\rclassExamples\"\xe7\x03\n" +
 	"\fLayerPattern\x12\x14\n" +
 	"\x05layer\x18\x01 \x01(\tR\x05layer\x127\n" +
 	"\ffiring_rates\x18\x02 \x01(\v2\x14.sidelight.v1.TensorR\vfiringRates\x12=\n" +
@@ -732,7 +776,13 @@ const file_sidelight_v1_activation_pattern_proto_rawDesc = "" +
 	"dead_units\x18\x05 \x03(\x03R\tdeadUnits\x12&\n" +
 	"\x0falways_on_units\x18\x06 \x03(\x03R\ralwaysOnUnits\x12'\n" +
 	"\x0fsaturated_units\x18\a \x03(\x03R\x0esaturatedUnits\x12A\n" +
-	"\x0especific_units\x18\b \x03(\v2\x1a.sidelight.v1.SpecificUnitR\rspecificUnits\"\xb6\x01\n" +
+	"\x0especific_units\x18\b \x03(\v2\x1a.sidelight.v1.SpecificUnitR\rspecificUnits\x124\n" +
+	"\n" +
+	"thresholds\x18\t \x01(\v2\x14.sidelight.v1.TensorR\n" +
+	"thresholds\x12\x1d\n" +
+	"\n" +
+	"unit_shape\x18\n" +
+	" \x03(\x03R\tunitShape\"\xb6\x01\n" +
 	"\x15PatternDistanceMatrix\x129\n" +
 	"\bdistance\x18\x01 \x01(\x0e2\x1d.sidelight.v1.PatternDistanceR\bdistance\x12,\n" +
 	"\x06values\x18\x02 \x01(\v2\x14.sidelight.v1.TensorR\x06values\x124\n" +
@@ -803,18 +853,20 @@ var file_sidelight_v1_activation_pattern_proto_depIdxs = []int32{
 	5,  // 9: sidelight.v1.ExplainActivationPatternResponse.layers:type_name -> sidelight.v1.LayerPattern
 	14, // 10: sidelight.v1.ExplainActivationPatternResponse.provenance:type_name -> sidelight.v1.Provenance
 	15, // 11: sidelight.v1.ExplainActivationPatternResponse.pictures:type_name -> sidelight.v1.Picture
-	13, // 12: sidelight.v1.LayerPattern.firing_rates:type_name -> sidelight.v1.Tensor
-	13, // 13: sidelight.v1.LayerPattern.standard_errors:type_name -> sidelight.v1.Tensor
-	6,  // 14: sidelight.v1.LayerPattern.distances:type_name -> sidelight.v1.PatternDistanceMatrix
-	7,  // 15: sidelight.v1.LayerPattern.specific_units:type_name -> sidelight.v1.SpecificUnit
-	1,  // 16: sidelight.v1.PatternDistanceMatrix.distance:type_name -> sidelight.v1.PatternDistance
-	13, // 17: sidelight.v1.PatternDistanceMatrix.values:type_name -> sidelight.v1.Tensor
-	13, // 18: sidelight.v1.PatternDistanceMatrix.neighbours:type_name -> sidelight.v1.Tensor
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	3,  // 12: sidelight.v1.ExplainActivationPatternResponse.effective_parameters:type_name -> sidelight.v1.ActivationPatternParameters
+	13, // 13: sidelight.v1.LayerPattern.firing_rates:type_name -> sidelight.v1.Tensor
+	13, // 14: sidelight.v1.LayerPattern.standard_errors:type_name -> sidelight.v1.Tensor
+	6,  // 15: sidelight.v1.LayerPattern.distances:type_name -> sidelight.v1.PatternDistanceMatrix
+	7,  // 16: sidelight.v1.LayerPattern.specific_units:type_name -> sidelight.v1.SpecificUnit
+	13, // 17: sidelight.v1.LayerPattern.thresholds:type_name -> sidelight.v1.Tensor
+	1,  // 18: sidelight.v1.PatternDistanceMatrix.distance:type_name -> sidelight.v1.PatternDistance
+	13, // 19: sidelight.v1.PatternDistanceMatrix.values:type_name -> sidelight.v1.Tensor
+	13, // 20: sidelight.v1.PatternDistanceMatrix.neighbours:type_name -> sidelight.v1.Tensor
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_sidelight_v1_activation_pattern_proto_init() }

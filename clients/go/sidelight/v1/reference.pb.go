@@ -196,9 +196,14 @@ type ReferenceInput struct {
 	// The least and greatest value over all examples and features.
 	Minimum float64 `protobuf:"fixed64,4,opt,name=minimum,proto3" json:"minimum,omitempty"`
 	// See `minimum`.
-	Maximum       float64 `protobuf:"fixed64,5,opt,name=maximum,proto3" json:"maximum,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Maximum float64 `protobuf:"fixed64,5,opt,name=maximum,proto3" json:"maximum,omitempty"`
+	// The least value of each feature, in the element type and shape of one example; only if
+	// GetReference was asked for it.
+	FeatureMinimum *Tensor `protobuf:"bytes,6,opt,name=feature_minimum,json=featureMinimum,proto3" json:"feature_minimum,omitempty"`
+	// The greatest value of each feature, likewise.
+	FeatureMaximum *Tensor `protobuf:"bytes,7,opt,name=feature_maximum,json=featureMaximum,proto3" json:"feature_maximum,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ReferenceInput) Reset() {
@@ -264,6 +269,20 @@ func (x *ReferenceInput) GetMaximum() float64 {
 		return x.Maximum
 	}
 	return 0
+}
+
+func (x *ReferenceInput) GetFeatureMinimum() *Tensor {
+	if x != nil {
+		return x.FeatureMinimum
+	}
+	return nil
+}
+
+func (x *ReferenceInput) GetFeatureMaximum() *Tensor {
+	if x != nil {
+		return x.FeatureMaximum
+	}
+	return nil
 }
 
 // Points at examples of a reference set, so that nobody ships them twice. The steps apply in the
@@ -611,13 +630,15 @@ const file_sidelight_v1_reference_proto_rawDesc = "" +
 	"createTime\x1a>\n" +
 	"\x10ClassCountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x03R\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xa3\x01\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xa1\x02\n" +
 	"\x0eReferenceInput\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x123\n" +
 	"\tdata_type\x18\x02 \x01(\x0e2\x16.sidelight.v1.DataTypeR\bdataType\x12\x14\n" +
 	"\x05shape\x18\x03 \x03(\x03R\x05shape\x12\x18\n" +
 	"\aminimum\x18\x04 \x01(\x01R\aminimum\x12\x18\n" +
-	"\amaximum\x18\x05 \x01(\x01R\amaximum\"\xd9\x01\n" +
+	"\amaximum\x18\x05 \x01(\x01R\amaximum\x12=\n" +
+	"\x0ffeature_minimum\x18\x06 \x01(\v2\x14.sidelight.v1.TensorR\x0efeatureMinimum\x12=\n" +
+	"\x0ffeature_maximum\x18\a \x01(\v2\x14.sidelight.v1.TensorR\x0efeatureMaximum\"\xd9\x01\n" +
 	"\x12ReferenceSelection\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x18\n" +
@@ -668,24 +689,27 @@ var file_sidelight_v1_reference_proto_goTypes = []any{
 	nil,                           // 8: sidelight.v1.ReferenceSet.ClassCountsEntry
 	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
 	(DataType)(0),                 // 10: sidelight.v1.DataType
-	(*NamedTensor)(nil),           // 11: sidelight.v1.NamedTensor
+	(*Tensor)(nil),                // 11: sidelight.v1.Tensor
+	(*NamedTensor)(nil),           // 12: sidelight.v1.NamedTensor
 }
 var file_sidelight_v1_reference_proto_depIdxs = []int32{
 	2,  // 0: sidelight.v1.ReferenceSet.inputs:type_name -> sidelight.v1.ReferenceInput
 	8,  // 1: sidelight.v1.ReferenceSet.class_counts:type_name -> sidelight.v1.ReferenceSet.ClassCountsEntry
 	9,  // 2: sidelight.v1.ReferenceSet.create_time:type_name -> google.protobuf.Timestamp
 	10, // 3: sidelight.v1.ReferenceInput.data_type:type_name -> sidelight.v1.DataType
-	4,  // 4: sidelight.v1.ReferenceSelection.class_filter:type_name -> sidelight.v1.ClassFilter
-	5,  // 5: sidelight.v1.ReferenceSelection.sample:type_name -> sidelight.v1.ReferenceSample
-	0,  // 6: sidelight.v1.ClassFilter.source:type_name -> sidelight.v1.ClassSource
-	7,  // 7: sidelight.v1.Instances.inline:type_name -> sidelight.v1.InlineInstances
-	3,  // 8: sidelight.v1.Instances.reference:type_name -> sidelight.v1.ReferenceSelection
-	11, // 9: sidelight.v1.InlineInstances.inputs:type_name -> sidelight.v1.NamedTensor
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	11, // 4: sidelight.v1.ReferenceInput.feature_minimum:type_name -> sidelight.v1.Tensor
+	11, // 5: sidelight.v1.ReferenceInput.feature_maximum:type_name -> sidelight.v1.Tensor
+	4,  // 6: sidelight.v1.ReferenceSelection.class_filter:type_name -> sidelight.v1.ClassFilter
+	5,  // 7: sidelight.v1.ReferenceSelection.sample:type_name -> sidelight.v1.ReferenceSample
+	0,  // 8: sidelight.v1.ClassFilter.source:type_name -> sidelight.v1.ClassSource
+	7,  // 9: sidelight.v1.Instances.inline:type_name -> sidelight.v1.InlineInstances
+	3,  // 10: sidelight.v1.Instances.reference:type_name -> sidelight.v1.ReferenceSelection
+	12, // 11: sidelight.v1.InlineInstances.inputs:type_name -> sidelight.v1.NamedTensor
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_sidelight_v1_reference_proto_init() }

@@ -470,7 +470,9 @@ func (x *ImportReferenceResponse) GetReference() *ReferenceSet {
 type GetReferenceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
-	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Also returns the least and greatest value of each feature, which take as much as two examples.
+	FeatureRanges bool `protobuf:"varint,2,opt,name=feature_ranges,json=featureRanges,proto3" json:"feature_ranges,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -510,6 +512,13 @@ func (x *GetReferenceRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *GetReferenceRequest) GetFeatureRanges() bool {
+	if x != nil {
+		return x.FeatureRanges
+	}
+	return false
 }
 
 // One set.
@@ -781,9 +790,10 @@ const file_sidelight_v1_reference_service_proto_rawDesc = "" +
 	"labels_key\x18\x04 \x01(\tR\tlabelsKey\x12\x14\n" +
 	"\x05model\x18\x05 \x01(\tR\x05model\"S\n" +
 	"\x17ImportReferenceResponse\x128\n" +
-	"\treference\x18\x01 \x01(\v2\x1a.sidelight.v1.ReferenceSetR\treference\")\n" +
+	"\treference\x18\x01 \x01(\v2\x1a.sidelight.v1.ReferenceSetR\treference\"P\n" +
 	"\x13GetReferenceRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"P\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12%\n" +
+	"\x0efeature_ranges\x18\x02 \x01(\bR\rfeatureRanges\"P\n" +
 	"\x14GetReferenceResponse\x128\n" +
 	"\treference\x18\x01 \x01(\v2\x1a.sidelight.v1.ReferenceSetR\treference\"S\n" +
 	"\x15ListReferencesRequest\x12\x1b\n" +

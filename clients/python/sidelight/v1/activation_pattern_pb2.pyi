@@ -31,9 +31,9 @@ class _UnitPoolingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UnitPooli
     DESCRIPTOR: _descriptor.EnumDescriptor
     UNIT_POOLING_UNSPECIFIED: _UnitPooling.ValueType  # 0
     UNIT_POOLING_ANY: _UnitPooling.ValueType  # 1
-    """Fires if any position does."""
+    """Fires if any position does: the greatest activation counts."""
     UNIT_POOLING_MEAN: _UnitPooling.ValueType  # 2
-    """Fires if the mean over positions does."""
+    """Fires if the mean over positions is above the threshold."""
     UNIT_POOLING_POSITION: _UnitPooling.ValueType  # 3
     """Every position is a unit of its own."""
 
@@ -42,9 +42,9 @@ class UnitPooling(_UnitPooling, metaclass=_UnitPoolingEnumTypeWrapper):
 
 UNIT_POOLING_UNSPECIFIED: UnitPooling.ValueType  # 0
 UNIT_POOLING_ANY: UnitPooling.ValueType  # 1
-"""Fires if any position does."""
+"""Fires if any position does: the greatest activation counts."""
 UNIT_POOLING_MEAN: UnitPooling.ValueType  # 2
-"""Fires if the mean over positions does."""
+"""Fires if the mean over positions is above the threshold."""
 UNIT_POOLING_POSITION: UnitPooling.ValueType  # 3
 """Every position is a unit of its own."""
 Global___UnitPooling: _TypeAlias = UnitPooling  # noqa: Y015
@@ -63,7 +63,9 @@ class _PatternDistanceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Patte
     PATTERN_DISTANCE_JACCARD: _PatternDistance.ValueType  # 3
     """1 - sum min(F_a, F_b) / sum max(F_a, F_b)."""
     PATTERN_DISTANCE_CKA: _PatternDistance.ValueType  # 4
-    """1 - linear CKA of the activations, unbiased."""
+    """1 - linear CKA of the activations, unbiased: whether the units that go together for one class go
+    together for the other. From 0 to 2; needs layers of at least 4 units.
+    """
 
 class PatternDistance(_PatternDistance, metaclass=_PatternDistanceEnumTypeWrapper):
     """A distance between two classes' patterns."""
@@ -76,7 +78,9 @@ PATTERN_DISTANCE_COSINE: PatternDistance.ValueType  # 2
 PATTERN_DISTANCE_JACCARD: PatternDistance.ValueType  # 3
 """1 - sum min(F_a, F_b) / sum max(F_a, F_b)."""
 PATTERN_DISTANCE_CKA: PatternDistance.ValueType  # 4
-"""1 - linear CKA of the activations, unbiased."""
+"""1 - linear CKA of the activations, unbiased: whether the units that go together for one class go
+together for the other. From 0 to 2; needs layers of at least 4 units.
+"""
 Global___PatternDistance: _TypeAlias = PatternDistance  # noqa: Y015
 
 @_typing.final
@@ -140,7 +144,9 @@ class ActivationPatternParameters(_message.Message):
     value: _builtins.float
     """Above this value."""
     quantile: _builtins.float
-    """Above this quantile of the unit's own activations, 0 to 1."""
+    """Above this quantile of the unit's own activations, 0 to 1: of n examples, above the activation at
+    position floor(quantile * (n - 1)) in ascending order.
+    """
     pooling: Global___UnitPooling.ValueType
     """How the positions of a convolution channel become one unit. Default ANY."""
     class_source: _reference_pb2.ClassSource.ValueType
@@ -152,14 +158,16 @@ class ActivationPatternParameters(_message.Message):
     specific_units: _builtins.int
     """How many of the most class-specific units to return per class. Default 5, limit 1,000."""
     output: _builtins.str
-    """The output that predictions are taken from, by name. Default: the model's first."""
+    """The output that predictions are taken from, by name, for PREDICTION alone. Default: the model's first."""
     @_builtins.property
     def layers(self) -> _explanation_pb2.LayerSelection:
         """The layers. Required."""
 
     @_builtins.property
     def labels(self) -> _tensor_pb2.Tensor:
-        """Class indices [n] of inline instances. Required for inline instances and LABEL."""
+        """Class indices [n] of inline instances, whole numbers from 0. Required for inline instances and LABEL;
+        a reference set has its own.
+        """
 
     @_builtins.property
     def distances(self) -> _containers.RepeatedScalarFieldContainer[Global___PatternDistance.ValueType]:
@@ -205,13 +213,15 @@ class ExplainActivationPatternResponse(_message.Message):
     CLASS_COUNTS_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     PICTURES_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_PARAMETERS_FIELD_NUMBER: _builtins.int
+    CLASS_EXAMPLES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerPattern]:
         """One per layer, in the order asked for."""
 
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The classes that the rows and columns of the matrices stand for."""
+        """The classes that the rows and columns of the matrices stand for, ascending: those with an example."""
 
     @_builtins.property
     def class_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -225,6 +235,14 @@ class ExplainActivationPatternResponse(_message.Message):
     def pictures(self) -> _containers.RepeatedCompositeFieldContainer[_explanation_pb2.Picture]:
         """Pictures, if asked for."""
 
+    @_builtins.property
+    def effective_parameters(self) -> Global___ActivationPatternParameters:
+        """The parameters as they were used, defaults written out, without labels."""
+
+    @_builtins.property
+    def class_examples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The position of the first example of each class, among the inline instances or in the reference set."""
+
     def __init__(
         self,
         *,
@@ -233,10 +251,12 @@ class ExplainActivationPatternResponse(_message.Message):
         class_counts: _abc.Iterable[_builtins.int] | None = ...,
         provenance: _explanation_pb2.Provenance | None = ...,
         pictures: _abc.Iterable[_explanation_pb2.Picture] | None = ...,
+        effective_parameters: Global___ActivationPatternParameters | None = ...,
+        class_examples: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["provenance", b"provenance"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["effective_parameters", b"effective_parameters", "provenance", b"provenance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_counts", b"class_counts", "classes", b"classes", "layers", b"layers", "pictures", b"pictures", "provenance", b"provenance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_counts", b"class_counts", "class_examples", b"class_examples", "classes", b"classes", "effective_parameters", b"effective_parameters", "layers", b"layers", "pictures", b"pictures", "provenance", b"provenance"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -256,6 +276,8 @@ class LayerPattern(_message.Message):
     ALWAYS_ON_UNITS_FIELD_NUMBER: _builtins.int
     SATURATED_UNITS_FIELD_NUMBER: _builtins.int
     SPECIFIC_UNITS_FIELD_NUMBER: _builtins.int
+    THRESHOLDS_FIELD_NUMBER: _builtins.int
+    UNIT_SHAPE_FIELD_NUMBER: _builtins.int
     layer: _builtins.str
     """The layer."""
     @_builtins.property
@@ -264,7 +286,9 @@ class LayerPattern(_message.Message):
 
     @_builtins.property
     def standard_errors(self) -> _tensor_pb2.Tensor:
-        """Binomial standard errors sqrt(F (1 - F) / n), FLOAT64 [classes, units]."""
+        """Binomial standard errors of the rates, FLOAT64 [classes, units]: sqrt(p (1 - p) / n) for the share p
+        of the n examples of a class, times n / divisor.
+        """
 
     @_builtins.property
     def distances(self) -> _containers.RepeatedCompositeFieldContainer[Global___PatternDistanceMatrix]:
@@ -280,11 +304,23 @@ class LayerPattern(_message.Message):
 
     @_builtins.property
     def saturated_units(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Units at their activation's bound for nearly all examples."""
+        """Units at a bound of their activation (sigmoid, tanh and the like) for nearly all examples: within a
+        hundredth of its range for at least 95 in 100.
+        """
 
     @_builtins.property
     def specific_units(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpecificUnit]:
-        """The most class-specific units, class by class."""
+        """The most class-specific units, class by class, the most specific first."""
+
+    @_builtins.property
+    def thresholds(self) -> _tensor_pb2.Tensor:
+        """Above which each unit fires, FLOAT64 [units]."""
+
+    @_builtins.property
+    def unit_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """What units are counted over: the channels, or with POSITION the axes of the layer's output in the
+        file's order, the last the fastest.
+        """
 
     def __init__(
         self,
@@ -297,10 +333,12 @@ class LayerPattern(_message.Message):
         always_on_units: _abc.Iterable[_builtins.int] | None = ...,
         saturated_units: _abc.Iterable[_builtins.int] | None = ...,
         specific_units: _abc.Iterable[Global___SpecificUnit] | None = ...,
+        thresholds: _tensor_pb2.Tensor | None = ...,
+        unit_shape: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["firing_rates", b"firing_rates", "standard_errors", b"standard_errors"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["firing_rates", b"firing_rates", "standard_errors", b"standard_errors", "thresholds", b"thresholds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["always_on_units", b"always_on_units", "dead_units", b"dead_units", "distances", b"distances", "firing_rates", b"firing_rates", "layer", b"layer", "saturated_units", b"saturated_units", "specific_units", b"specific_units", "standard_errors", b"standard_errors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["always_on_units", b"always_on_units", "dead_units", b"dead_units", "distances", b"distances", "firing_rates", b"firing_rates", "layer", b"layer", "saturated_units", b"saturated_units", "specific_units", b"specific_units", "standard_errors", b"standard_errors", "thresholds", b"thresholds", "unit_shape", b"unit_shape"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -354,7 +392,7 @@ class SpecificUnit(_message.Message):
     unit: _builtins.int
     """The unit."""
     excess_rate: _builtins.float
-    """Its rate for the class minus its greatest rate for another."""
+    """Its rate for the class minus its greatest rate for another; above 0."""
     def __init__(
         self,
         *,

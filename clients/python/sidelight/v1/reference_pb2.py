@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sidelight.v1 import tensor_pb2 as sidelight_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csidelight/v1/reference.proto\x12\x0csidelight.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sidelight/v1/tensor.proto\"\x8e\x03\n\x0cReferenceSet\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n\x06\x64igest\x18\x02 \x01(\tR\x06\x64igest\x12\x14\n\x05\x63ount\x18\x03 \x01(\x03R\x05\x63ount\x12\x34\n\x06inputs\x18\x04 \x03(\x0b\x32\x1c.sidelight.v1.ReferenceInputR\x06inputs\x12N\n\x0c\x63lass_counts\x18\x05 \x03(\x0b\x32+.sidelight.v1.ReferenceSet.ClassCountsEntryR\x0b\x63lassCounts\x12\x1a\n\x08labelled\x18\x06 \x01(\x08R\x08labelled\x12\x1d\n\nsize_bytes\x18\x07 \x01(\x03R\tsizeBytes\x12;\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x1a>\n\x10\x43lassCountsEntry\x12\x10\n\x03key\x18\x01 \x01(\x03R\x03key\x12\x14\n\x05value\x18\x02 \x01(\x03R\x05value:\x02\x38\x01\"\xa3\x01\n\x0eReferenceInput\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x33\n\tdata_type\x18\x02 \x01(\x0e\x32\x16.sidelight.v1.DataTypeR\x08\x64\x61taType\x12\x14\n\x05shape\x18\x03 \x03(\x03R\x05shape\x12\x18\n\x07minimum\x18\x04 \x01(\x01R\x07minimum\x12\x18\n\x07maximum\x18\x05 \x01(\x01R\x07maximum\"\xd9\x01\n\x12ReferenceSelection\x12\x1c\n\treference\x18\x01 \x01(\tR\treference\x12\x16\n\x06\x64igest\x18\x02 \x01(\tR\x06\x64igest\x12\x18\n\x07indices\x18\x03 \x03(\x03R\x07indices\x12<\n\x0c\x63lass_filter\x18\x04 \x01(\x0b\x32\x19.sidelight.v1.ClassFilterR\x0b\x63lassFilter\x12\x35\n\x06sample\x18\x05 \x01(\x0b\x32\x1d.sidelight.v1.ReferenceSampleR\x06sample\"Z\n\x0b\x43lassFilter\x12\x18\n\x07\x63lasses\x18\x01 \x03(\x03R\x07\x63lasses\x12\x31\n\x06source\x18\x02 \x01(\x0e\x32\x19.sidelight.v1.ClassSourceR\x06source\";\n\x0fReferenceSample\x12\x14\n\x05\x63ount\x18\x01 \x01(\x03R\x05\x63ount\x12\x12\n\x04seed\x18\x02 \x01(\x04R\x04seed\"\x90\x01\n\tInstances\x12\x37\n\x06inline\x18\x01 \x01(\x0b\x32\x1d.sidelight.v1.InlineInstancesH\x00R\x06inline\x12@\n\treference\x18\x02 \x01(\x0b\x32 .sidelight.v1.ReferenceSelectionH\x00R\treferenceB\x08\n\x06source\"D\n\x0fInlineInstances\x12\x31\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.sidelight.v1.NamedTensorR\x06inputs*`\n\x0b\x43lassSource\x12\x1c\n\x18\x43LASS_SOURCE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43LASS_SOURCE_LABEL\x10\x01\x12\x1b\n\x17\x43LASS_SOURCE_PREDICTION\x10\x02\x42{\n\x10\x64\x65v.sidelight.v1B\x0eReferenceProtoP\x01ZFgithub.com/sidelight-dev/sidelight/clients/go/sidelight/v1;sidelightv1\xaa\x02\x0cSidelight.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csidelight/v1/reference.proto\x12\x0csidelight.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sidelight/v1/tensor.proto\"\x8e\x03\n\x0cReferenceSet\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n\x06\x64igest\x18\x02 \x01(\tR\x06\x64igest\x12\x14\n\x05\x63ount\x18\x03 \x01(\x03R\x05\x63ount\x12\x34\n\x06inputs\x18\x04 \x03(\x0b\x32\x1c.sidelight.v1.ReferenceInputR\x06inputs\x12N\n\x0c\x63lass_counts\x18\x05 \x03(\x0b\x32+.sidelight.v1.ReferenceSet.ClassCountsEntryR\x0b\x63lassCounts\x12\x1a\n\x08labelled\x18\x06 \x01(\x08R\x08labelled\x12\x1d\n\nsize_bytes\x18\x07 \x01(\x03R\tsizeBytes\x12;\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x1a>\n\x10\x43lassCountsEntry\x12\x10\n\x03key\x18\x01 \x01(\x03R\x03key\x12\x14\n\x05value\x18\x02 \x01(\x03R\x05value:\x02\x38\x01\"\xa1\x02\n\x0eReferenceInput\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x33\n\tdata_type\x18\x02 \x01(\x0e\x32\x16.sidelight.v1.DataTypeR\x08\x64\x61taType\x12\x14\n\x05shape\x18\x03 \x03(\x03R\x05shape\x12\x18\n\x07minimum\x18\x04 \x01(\x01R\x07minimum\x12\x18\n\x07maximum\x18\x05 \x01(\x01R\x07maximum\x12=\n\x0f\x66\x65\x61ture_minimum\x18\x06 \x01(\x0b\x32\x14.sidelight.v1.TensorR\x0e\x66\x65\x61tureMinimum\x12=\n\x0f\x66\x65\x61ture_maximum\x18\x07 \x01(\x0b\x32\x14.sidelight.v1.TensorR\x0e\x66\x65\x61tureMaximum\"\xd9\x01\n\x12ReferenceSelection\x12\x1c\n\treference\x18\x01 \x01(\tR\treference\x12\x16\n\x06\x64igest\x18\x02 \x01(\tR\x06\x64igest\x12\x18\n\x07indices\x18\x03 \x03(\x03R\x07indices\x12<\n\x0c\x63lass_filter\x18\x04 \x01(\x0b\x32\x19.sidelight.v1.ClassFilterR\x0b\x63lassFilter\x12\x35\n\x06sample\x18\x05 \x01(\x0b\x32\x1d.sidelight.v1.ReferenceSampleR\x06sample\"Z\n\x0b\x43lassFilter\x12\x18\n\x07\x63lasses\x18\x01 \x03(\x03R\x07\x63lasses\x12\x31\n\x06source\x18\x02 \x01(\x0e\x32\x19.sidelight.v1.ClassSourceR\x06source\";\n\x0fReferenceSample\x12\x14\n\x05\x63ount\x18\x01 \x01(\x03R\x05\x63ount\x12\x12\n\x04seed\x18\x02 \x01(\x04R\x04seed\"\x90\x01\n\tInstances\x12\x37\n\x06inline\x18\x01 \x01(\x0b\x32\x1d.sidelight.v1.InlineInstancesH\x00R\x06inline\x12@\n\treference\x18\x02 \x01(\x0b\x32 .sidelight.v1.ReferenceSelectionH\x00R\treferenceB\x08\n\x06source\"D\n\x0fInlineInstances\x12\x31\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.sidelight.v1.NamedTensorR\x06inputs*`\n\x0b\x43lassSource\x12\x1c\n\x18\x43LASS_SOURCE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43LASS_SOURCE_LABEL\x10\x01\x12\x1b\n\x17\x43LASS_SOURCE_PREDICTION\x10\x02\x42{\n\x10\x64\x65v.sidelight.v1B\x0eReferenceProtoP\x01ZFgithub.com/sidelight-dev/sidelight/clients/go/sidelight/v1;sidelightv1\xaa\x02\x0cSidelight.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,22 +36,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.sidelight.v1B\016ReferenceProtoP\001ZFgithub.com/sidelight-dev/sidelight/clients/go/sidelight/v1;sidelightv1\252\002\014Sidelight.V1'
   _globals['_REFERENCESET_CLASSCOUNTSENTRY']._loaded_options = None
   _globals['_REFERENCESET_CLASSCOUNTSENTRY']._serialized_options = b'8\001'
-  _globals['_CLASSSOURCE']._serialized_start=1263
-  _globals['_CLASSSOURCE']._serialized_end=1359
+  _globals['_CLASSSOURCE']._serialized_start=1389
+  _globals['_CLASSSOURCE']._serialized_end=1485
   _globals['_REFERENCESET']._serialized_start=107
   _globals['_REFERENCESET']._serialized_end=505
   _globals['_REFERENCESET_CLASSCOUNTSENTRY']._serialized_start=443
   _globals['_REFERENCESET_CLASSCOUNTSENTRY']._serialized_end=505
   _globals['_REFERENCEINPUT']._serialized_start=508
-  _globals['_REFERENCEINPUT']._serialized_end=671
-  _globals['_REFERENCESELECTION']._serialized_start=674
-  _globals['_REFERENCESELECTION']._serialized_end=891
-  _globals['_CLASSFILTER']._serialized_start=893
-  _globals['_CLASSFILTER']._serialized_end=983
-  _globals['_REFERENCESAMPLE']._serialized_start=985
-  _globals['_REFERENCESAMPLE']._serialized_end=1044
-  _globals['_INSTANCES']._serialized_start=1047
-  _globals['_INSTANCES']._serialized_end=1191
-  _globals['_INLINEINSTANCES']._serialized_start=1193
-  _globals['_INLINEINSTANCES']._serialized_end=1261
+  _globals['_REFERENCEINPUT']._serialized_end=797
+  _globals['_REFERENCESELECTION']._serialized_start=800
+  _globals['_REFERENCESELECTION']._serialized_end=1017
+  _globals['_CLASSFILTER']._serialized_start=1019
+  _globals['_CLASSFILTER']._serialized_end=1109
+  _globals['_REFERENCESAMPLE']._serialized_start=1111
+  _globals['_REFERENCESAMPLE']._serialized_end=1170
+  _globals['_INSTANCES']._serialized_start=1173
+  _globals['_INSTANCES']._serialized_end=1317
+  _globals['_INLINEINSTANCES']._serialized_start=1319
+  _globals['_INLINEINSTANCES']._serialized_end=1387
 # @@protoc_insertion_point(module_scope)

@@ -132,6 +132,8 @@ class ReferenceInput(_message.Message):
     SHAPE_FIELD_NUMBER: _builtins.int
     MINIMUM_FIELD_NUMBER: _builtins.int
     MAXIMUM_FIELD_NUMBER: _builtins.int
+    FEATURE_MINIMUM_FIELD_NUMBER: _builtins.int
+    FEATURE_MAXIMUM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name of the model input it feeds; empty for models with one input."""
     data_type: _tensor_pb2.DataType.ValueType
@@ -144,6 +146,16 @@ class ReferenceInput(_message.Message):
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The shape of one example, without the batch axis."""
 
+    @_builtins.property
+    def feature_minimum(self) -> _tensor_pb2.Tensor:
+        """The least value of each feature, in the element type and shape of one example; only if
+        GetReference was asked for it.
+        """
+
+    @_builtins.property
+    def feature_maximum(self) -> _tensor_pb2.Tensor:
+        """The greatest value of each feature, likewise."""
+
     def __init__(
         self,
         *,
@@ -152,10 +164,12 @@ class ReferenceInput(_message.Message):
         shape: _abc.Iterable[_builtins.int] | None = ...,
         minimum: _builtins.float = ...,
         maximum: _builtins.float = ...,
+        feature_minimum: _tensor_pb2.Tensor | None = ...,
+        feature_maximum: _tensor_pb2.Tensor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["feature_maximum", b"feature_maximum", "feature_minimum", b"feature_minimum"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "maximum", b"maximum", "minimum", b"minimum", "name", b"name", "shape", b"shape"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "feature_maximum", b"feature_maximum", "feature_minimum", b"feature_minimum", "maximum", b"maximum", "minimum", b"minimum", "name", b"name", "shape", b"shape"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from sidelight.v1 import reference_pb2 as sidelight_dot_v1_dot_reference__pb2
 from sidelight.v1 import tensor_pb2 as sidelight_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sidelight/v1/reference_service.proto\x12\x0csidelight.v1\x1a\x1csidelight/v1/reference.proto\x1a\x19sidelight/v1/tensor.proto\"\xcb\x01\n\x16\x43reateReferenceRequest\x12\x37\n\x06header\x18\x01 \x01(\x0b\x32\x1d.sidelight.v1.ReferenceHeaderH\x00R\x06header\x12\x34\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1c.sidelight.v1.ReferenceChunkH\x00R\x05\x63hunk\x12:\n\x07trailer\x18\x03 \x01(\x0b\x32\x1e.sidelight.v1.ReferenceTrailerH\x00R\x07trailerB\x06\n\x04part\"Q\n\x0fReferenceHeader\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12\x14\n\x05\x63ount\x18\x03 \x01(\x03R\x05\x63ount\"q\n\x0eReferenceChunk\x12\x31\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.sidelight.v1.NamedTensorR\x06inputs\x12,\n\x06labels\x18\x02 \x01(\x0b\x32\x14.sidelight.v1.TensorR\x06labels\"(\n\x10ReferenceTrailer\x12\x14\n\x05\x63ount\x18\x01 \x01(\x03R\x05\x63ount\"S\n\x17\x43reateReferenceResponse\x12\x38\n\treference\x18\x01 \x01(\x0b\x32\x1a.sidelight.v1.ReferenceSetR\treference\"\x94\x01\n\x16ImportReferenceRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n\x04path\x18\x02 \x01(\tR\x04path\x12\x1d\n\ninputs_key\x18\x03 \x01(\tR\tinputsKey\x12\x1d\n\nlabels_key\x18\x04 \x01(\tR\tlabelsKey\x12\x14\n\x05model\x18\x05 \x01(\tR\x05model\"S\n\x17ImportReferenceResponse\x12\x38\n\treference\x18\x01 \x01(\x0b\x32\x1a.sidelight.v1.ReferenceSetR\treference\")\n\x13GetReferenceRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"P\n\x14GetReferenceResponse\x12\x38\n\treference\x18\x01 \x01(\x0b\x32\x1a.sidelight.v1.ReferenceSetR\treference\"S\n\x15ListReferencesRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"|\n\x16ListReferencesResponse\x12:\n\nreferences\x18\x01 \x03(\x0b\x32\x1a.sidelight.v1.ReferenceSetR\nreferences\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\",\n\x16\x44\x65leteReferenceRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"\x19\n\x17\x44\x65leteReferenceResponse2\xe8\x03\n\x10ReferenceService\x12`\n\x0f\x43reateReference\x12$.sidelight.v1.CreateReferenceRequest\x1a%.sidelight.v1.CreateReferenceResponse(\x01\x12^\n\x0fImportReference\x12$.sidelight.v1.ImportReferenceRequest\x1a%.sidelight.v1.ImportReferenceResponse\x12U\n\x0cGetReference\x12!.sidelight.v1.GetReferenceRequest\x1a\".sidelight.v1.GetReferenceResponse\x12[\n\x0eListReferences\x12#.sidelight.v1.ListReferencesRequest\x1a$.sidelight.v1.ListReferencesResponse\x12^\n\x0f\x44\x65leteReference\x12$.sidelight.v1.DeleteReferenceRequest\x1a%.sidelight.v1.DeleteReferenceResponseB\x82\x01\n\x10\x64\x65v.sidelight.v1B\x15ReferenceServiceProtoP\x01ZFgithub.com/sidelight-dev/sidelight/clients/go/sidelight/v1;sidelightv1\xaa\x02\x0cSidelight.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sidelight/v1/reference_service.proto\x12\x0csidelight.v1\x1a\x1csidelight/v1/reference.proto\x1a\x19sidelight/v1/tensor.proto\"\xcb\x01\n\x16\x43reateReferenceRequest\x12\x37\n\x06header\x18\x01 \x01(\x0b\x32\x1d.sidelight.v1.ReferenceHeaderH\x00R\x06header\x12\x34\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1c.sidelight.v1.ReferenceChunkH\x00R\x05\x63hunk\x12:\n\x07trailer\x18\x03 \x01(\x0b\x32\x1e.sidelight.v1.ReferenceTrailerH\x00R\x07trailerB\x06\n\x04part\"Q\n\x0fReferenceHeader\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12\x14\n\x05\x63ount\x18\x03 \x01(\x03R\x05\x63ount\"q\n\x0eReferenceChunk\x12\x31\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.sidelight.v1.NamedTensorR\x06inputs\x12,\n\x06labels\x18\x02 \x01(\x0b\x32\x14.sidelight.v1.TensorR\x06labels\"(\n\x10ReferenceTrailer\x12\x14\n\x05\x63ount\x18\x01 \x01(\x03R\x05\x63ount\"S\n\x17\x43reateReferenceResponse\x12\x38\n\treference\x18\x01 \x01(\x0b\x32\x1a.sidelight.v1.ReferenceSetR\treference\"\x94\x01\n\x16ImportReferenceRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n\x04path\x18\x02 \x01(\tR\x04path\x12\x1d\n\ninputs_key\x18\x03 \x01(\tR\tinputsKey\x12\x1d\n\nlabels_key\x18\x04 \x01(\tR\tlabelsKey\x12\x14\n\x05model\x18\x05 \x01(\tR\x05model\"S\n\x17ImportReferenceResponse\x12\x38\n\treference\x18\x01 \x01(\x0b\x32\x1a.sidelight.v1.ReferenceSetR\treference\"P\n\x13GetReferenceRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12%\n\x0e\x66\x65\x61ture_ranges\x18\x02 \x01(\x08R\rfeatureRanges\"P\n\x14GetReferenceResponse\x12\x38\n\treference\x18\x01 \x01(\x0b\x32\x1a.sidelight.v1.ReferenceSetR\treference\"S\n\x15ListReferencesRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"|\n\x16ListReferencesResponse\x12:\n\nreferences\x18\x01 \x03(\x0b\x32\x1a.sidelight.v1.ReferenceSetR\nreferences\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\",\n\x16\x44\x65leteReferenceRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"\x19\n\x17\x44\x65leteReferenceResponse2\xe8\x03\n\x10ReferenceService\x12`\n\x0f\x43reateReference\x12$.sidelight.v1.CreateReferenceRequest\x1a%.sidelight.v1.CreateReferenceResponse(\x01\x12^\n\x0fImportReference\x12$.sidelight.v1.ImportReferenceRequest\x1a%.sidelight.v1.ImportReferenceResponse\x12U\n\x0cGetReference\x12!.sidelight.v1.GetReferenceRequest\x1a\".sidelight.v1.GetReferenceResponse\x12[\n\x0eListReferences\x12#.sidelight.v1.ListReferencesRequest\x1a$.sidelight.v1.ListReferencesResponse\x12^\n\x0f\x44\x65leteReference\x12$.sidelight.v1.DeleteReferenceRequest\x1a%.sidelight.v1.DeleteReferenceResponseB\x82\x01\n\x10\x64\x65v.sidelight.v1B\x15ReferenceServiceProtoP\x01ZFgithub.com/sidelight-dev/sidelight/clients/go/sidelight/v1;sidelightv1\xaa\x02\x0cSidelight.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,17 +49,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMPORTREFERENCERESPONSE']._serialized_start=793
   _globals['_IMPORTREFERENCERESPONSE']._serialized_end=876
   _globals['_GETREFERENCEREQUEST']._serialized_start=878
-  _globals['_GETREFERENCEREQUEST']._serialized_end=919
-  _globals['_GETREFERENCERESPONSE']._serialized_start=921
-  _globals['_GETREFERENCERESPONSE']._serialized_end=1001
-  _globals['_LISTREFERENCESREQUEST']._serialized_start=1003
-  _globals['_LISTREFERENCESREQUEST']._serialized_end=1086
-  _globals['_LISTREFERENCESRESPONSE']._serialized_start=1088
-  _globals['_LISTREFERENCESRESPONSE']._serialized_end=1212
-  _globals['_DELETEREFERENCEREQUEST']._serialized_start=1214
-  _globals['_DELETEREFERENCEREQUEST']._serialized_end=1258
-  _globals['_DELETEREFERENCERESPONSE']._serialized_start=1260
-  _globals['_DELETEREFERENCERESPONSE']._serialized_end=1285
-  _globals['_REFERENCESERVICE']._serialized_start=1288
-  _globals['_REFERENCESERVICE']._serialized_end=1776
+  _globals['_GETREFERENCEREQUEST']._serialized_end=958
+  _globals['_GETREFERENCERESPONSE']._serialized_start=960
+  _globals['_GETREFERENCERESPONSE']._serialized_end=1040
+  _globals['_LISTREFERENCESREQUEST']._serialized_start=1042
+  _globals['_LISTREFERENCESREQUEST']._serialized_end=1125
+  _globals['_LISTREFERENCESRESPONSE']._serialized_start=1127
+  _globals['_LISTREFERENCESRESPONSE']._serialized_end=1251
+  _globals['_DELETEREFERENCEREQUEST']._serialized_start=1253
+  _globals['_DELETEREFERENCEREQUEST']._serialized_end=1297
+  _globals['_DELETEREFERENCERESPONSE']._serialized_start=1299
+  _globals['_DELETEREFERENCERESPONSE']._serialized_end=1324
+  _globals['_REFERENCESERVICE']._serialized_start=1327
+  _globals['_REFERENCESERVICE']._serialized_end=1815
 # @@protoc_insertion_point(module_scope)

@@ -237,16 +237,20 @@ class GetReferenceRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    FEATURE_RANGES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
+    feature_ranges: _builtins.bool
+    """Also returns the least and greatest value of each feature, which take as much as two examples."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        feature_ranges: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature_ranges", b"feature_ranges", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sidelight/v1/activation_pattern.proto.
  */
 export const file_sidelight_v1_activation_pattern: GenFile = /*@__PURE__*/
-  fileDesc("CiVzaWRlbGlnaHQvdjEvYWN0aXZhdGlvbl9wYXR0ZXJuLnByb3RvEgxzaWRlbGlnaHQudjEi5QEKH0V4cGxhaW5BY3RpdmF0aW9uUGF0dGVyblJlcXVlc3QSKgoFbW9kZWwYASABKAsyGy5zaWRlbGlnaHQudjEuTW9kZWxTZWxlY3RvchIqCglpbnN0YW5jZXMYAiABKAsyFy5zaWRlbGlnaHQudjEuSW5zdGFuY2VzEj0KCnBhcmFtZXRlcnMYAyABKAsyKS5zaWRlbGlnaHQudjEuQWN0aXZhdGlvblBhdHRlcm5QYXJhbWV0ZXJzEisKBnJlbmRlchgEIAEoCzIbLnNpZGVsaWdodC52MS5SZW5kZXJPcHRpb25zIoMDChtBY3RpdmF0aW9uUGF0dGVyblBhcmFtZXRlcnMSLAoGbGF5ZXJzGAEgASgLMhwuc2lkZWxpZ2h0LnYxLkxheWVyU2VsZWN0aW9uEg8KBXZhbHVlGAIgASgBSAASEgoIcXVhbnRpbGUYAyABKAFIABIqCgdwb29saW5nGAQgASgOMhkuc2lkZWxpZ2h0LnYxLlVuaXRQb29saW5nEi8KDGNsYXNzX3NvdXJjZRgFIAEoDjIZLnNpZGVsaWdodC52MS5DbGFzc1NvdXJjZRIkCgZsYWJlbHMYBiABKAsyFC5zaWRlbGlnaHQudjEuVGVuc29yEg8KB2Rpdmlzb3IYByABKAESMAoJZGlzdGFuY2VzGAggAygOMh0uc2lkZWxpZ2h0LnYxLlBhdHRlcm5EaXN0YW5jZRIbCg5zcGVjaWZpY191bml0cxgJIAEoBUgBiAEBEg4KBm91dHB1dBgKIAEoCUILCgl0aHJlc2hvbGRCEQoPX3NwZWNpZmljX3VuaXRzIswBCiBFeHBsYWluQWN0aXZhdGlvblBhdHRlcm5SZXNwb25zZRIqCgZsYXllcnMYASADKAsyGi5zaWRlbGlnaHQudjEuTGF5ZXJQYXR0ZXJuEg8KB2NsYXNzZXMYAiADKAMSFAoMY2xhc3NfY291bnRzGAMgAygDEiwKCnByb3ZlbmFuY2UYBCABKAsyGC5zaWRlbGlnaHQudjEuUHJvdmVuYW5jZRInCghwaWN0dXJlcxgFIAMoCzIVLnNpZGVsaWdodC52MS5QaWN0dXJlIqoCCgxMYXllclBhdHRlcm4SDQoFbGF5ZXIYASABKAkSKgoMZmlyaW5nX3JhdGVzGAIgASgLMhQuc2lkZWxpZ2h0LnYxLlRlbnNvchItCg9zdGFuZGFyZF9lcnJvcnMYAyABKAsyFC5zaWRlbGlnaHQudjEuVGVuc29yEjYKCWRpc3RhbmNlcxgEIAMoCzIjLnNpZGVsaWdodC52MS5QYXR0ZXJuRGlzdGFuY2VNYXRyaXgSEgoKZGVhZF91bml0cxgFIAMoAxIXCg9hbHdheXNfb25fdW5pdHMYBiADKAMSFwoPc2F0dXJhdGVkX3VuaXRzGAcgAygDEjIKDnNwZWNpZmljX3VuaXRzGAggAygLMhouc2lkZWxpZ2h0LnYxLlNwZWNpZmljVW5pdCKYAQoVUGF0dGVybkRpc3RhbmNlTWF0cml4Ei8KCGRpc3RhbmNlGAEgASgOMh0uc2lkZWxpZ2h0LnYxLlBhdHRlcm5EaXN0YW5jZRIkCgZ2YWx1ZXMYAiABKAsyFC5zaWRlbGlnaHQudjEuVGVuc29yEigKCm5laWdoYm91cnMYAyABKAsyFC5zaWRlbGlnaHQudjEuVGVuc29yIkYKDFNwZWNpZmljVW5pdBITCgtjbGFzc19pbmRleBgBIAEoAxIMCgR1bml0GAIgASgDEhMKC2V4Y2Vzc19yYXRlGAMgASgBKnMKC1VuaXRQb29saW5nEhwKGFVOSVRfUE9PTElOR19VTlNQRUNJRklFRBAAEhQKEFVOSVRfUE9PTElOR19BTlkQARIVChFVTklUX1BPT0xJTkdfTUVBThACEhkKFVVOSVRfUE9PTElOR19QT1NJVElPThADKqwBCg9QYXR0ZXJuRGlzdGFuY2USIAocUEFUVEVSTl9ESVNUQU5DRV9VTlNQRUNJRklFRBAAEiIKHlBBVFRFUk5fRElTVEFOQ0VfTUVBTl9BQlNPTFVURRABEhsKF1BBVFRFUk5fRElTVEFOQ0VfQ09TSU5FEAISHAoYUEFUVEVSTl9ESVNUQU5DRV9KQUNDQVJEEAMSGAoUUEFUVEVSTl9ESVNUQU5DRV9DS0EQBEKDAQoQZGV2LnNpZGVsaWdodC52MUIWQWN0aXZhdGlvblBhdHRlcm5Qcm90b1ABWkZnaXRodWIuY29tL3NpZGVsaWdodC1kZXYvc2lkZWxpZ2h0L2NsaWVudHMvZ28vc2lkZWxpZ2h0L3YxO3NpZGVsaWdodHYxqgIMU2lkZWxpZ2h0LlYxYgZwcm90bzM", [file_sidelight_v1_explanation, file_sidelight_v1_model, file_sidelight_v1_reference, file_sidelight_v1_tensor]);
+  fileDesc("CiVzaWRlbGlnaHQvdjEvYWN0aXZhdGlvbl9wYXR0ZXJuLnByb3RvEgxzaWRlbGlnaHQudjEi5QEKH0V4cGxhaW5BY3RpdmF0aW9uUGF0dGVyblJlcXVlc3QSKgoFbW9kZWwYASABKAsyGy5zaWRlbGlnaHQudjEuTW9kZWxTZWxlY3RvchIqCglpbnN0YW5jZXMYAiABKAsyFy5zaWRlbGlnaHQudjEuSW5zdGFuY2VzEj0KCnBhcmFtZXRlcnMYAyABKAsyKS5zaWRlbGlnaHQudjEuQWN0aXZhdGlvblBhdHRlcm5QYXJhbWV0ZXJzEisKBnJlbmRlchgEIAEoCzIbLnNpZGVsaWdodC52MS5SZW5kZXJPcHRpb25zIoMDChtBY3RpdmF0aW9uUGF0dGVyblBhcmFtZXRlcnMSLAoGbGF5ZXJzGAEgASgLMhwuc2lkZWxpZ2h0LnYxLkxheWVyU2VsZWN0aW9uEg8KBXZhbHVlGAIgASgBSAASEgoIcXVhbnRpbGUYAyABKAFIABIqCgdwb29saW5nGAQgASgOMhkuc2lkZWxpZ2h0LnYxLlVuaXRQb29saW5nEi8KDGNsYXNzX3NvdXJjZRgFIAEoDjIZLnNpZGVsaWdodC52MS5DbGFzc1NvdXJjZRIkCgZsYWJlbHMYBiABKAsyFC5zaWRlbGlnaHQudjEuVGVuc29yEg8KB2Rpdmlzb3IYByABKAESMAoJZGlzdGFuY2VzGAggAygOMh0uc2lkZWxpZ2h0LnYxLlBhdHRlcm5EaXN0YW5jZRIbCg5zcGVjaWZpY191bml0cxgJIAEoBUgBiAEBEg4KBm91dHB1dBgKIAEoCUILCgl0aHJlc2hvbGRCEQoPX3NwZWNpZmljX3VuaXRzIq0CCiBFeHBsYWluQWN0aXZhdGlvblBhdHRlcm5SZXNwb25zZRIqCgZsYXllcnMYASADKAsyGi5zaWRlbGlnaHQudjEuTGF5ZXJQYXR0ZXJuEg8KB2NsYXNzZXMYAiADKAMSFAoMY2xhc3NfY291bnRzGAMgAygDEiwKCnByb3ZlbmFuY2UYBCABKAsyGC5zaWRlbGlnaHQudjEuUHJvdmVuYW5jZRInCghwaWN0dXJlcxgFIAMoCzIVLnNpZGVsaWdodC52MS5QaWN0dXJlEkcKFGVmZmVjdGl2ZV9wYXJhbWV0ZXJzGAYgASgLMikuc2lkZWxpZ2h0LnYxLkFjdGl2YXRpb25QYXR0ZXJuUGFyYW1ldGVycxIWCg5jbGFzc19leGFtcGxlcxgHIAMoAyLoAgoMTGF5ZXJQYXR0ZXJuEg0KBWxheWVyGAEgASgJEioKDGZpcmluZ19yYXRlcxgCIAEoCzIULnNpZGVsaWdodC52MS5UZW5zb3ISLQoPc3RhbmRhcmRfZXJyb3JzGAMgASgLMhQuc2lkZWxpZ2h0LnYxLlRlbnNvchI2CglkaXN0YW5jZXMYBCADKAsyIy5zaWRlbGlnaHQudjEuUGF0dGVybkRpc3RhbmNlTWF0cml4EhIKCmRlYWRfdW5pdHMYBSADKAMSFwoPYWx3YXlzX29uX3VuaXRzGAYgAygDEhcKD3NhdHVyYXRlZF91bml0cxgHIAMoAxIyCg5zcGVjaWZpY191bml0cxgIIAMoCzIaLnNpZGVsaWdodC52MS5TcGVjaWZpY1VuaXQSKAoKdGhyZXNob2xkcxgJIAEoCzIULnNpZGVsaWdodC52MS5UZW5zb3ISEgoKdW5pdF9zaGFwZRgKIAMoAyKYAQoVUGF0dGVybkRpc3RhbmNlTWF0cml4Ei8KCGRpc3RhbmNlGAEgASgOMh0uc2lkZWxpZ2h0LnYxLlBhdHRlcm5EaXN0YW5jZRIkCgZ2YWx1ZXMYAiABKAsyFC5zaWRlbGlnaHQudjEuVGVuc29yEigKCm5laWdoYm91cnMYAyABKAsyFC5zaWRlbGlnaHQudjEuVGVuc29yIkYKDFNwZWNpZmljVW5pdBITCgtjbGFzc19pbmRleBgBIAEoAxIMCgR1bml0GAIgASgDEhMKC2V4Y2Vzc19yYXRlGAMgASgBKnMKC1VuaXRQb29saW5nEhwKGFVOSVRfUE9PTElOR19VTlNQRUNJRklFRBAAEhQKEFVOSVRfUE9PTElOR19BTlkQARIVChFVTklUX1BPT0xJTkdfTUVBThACEhkKFVVOSVRfUE9PTElOR19QT1NJVElPThADKqwBCg9QYXR0ZXJuRGlzdGFuY2USIAocUEFUVEVSTl9ESVNUQU5DRV9VTlNQRUNJRklFRBAAEiIKHlBBVFRFUk5fRElTVEFOQ0VfTUVBTl9BQlNPTFVURRABEhsKF1BBVFRFUk5fRElTVEFOQ0VfQ09TSU5FEAISHAoYUEFUVEVSTl9ESVNUQU5DRV9KQUNDQVJEEAMSGAoUUEFUVEVSTl9ESVNUQU5DRV9DS0EQBEKDAQoQZGV2LnNpZGVsaWdodC52MUIWQWN0aXZhdGlvblBhdHRlcm5Qcm90b1ABWkZnaXRodWIuY29tL3NpZGVsaWdodC1kZXYvc2lkZWxpZ2h0L2NsaWVudHMvZ28vc2lkZWxpZ2h0L3YxO3NpZGVsaWdodHYxqgIMU2lkZWxpZ2h0LlYxYgZwcm90bzM", [file_sidelight_v1_explanation, file_sidelight_v1_model, file_sidelight_v1_reference, file_sidelight_v1_tensor]);
 
 /**
  * Asks which classes fire the same neurons at a layer.
@@ -90,7 +90,8 @@ export type ActivationPatternParameters = Message<"sidelight.v1.ActivationPatter
     case: "value";
   } | {
     /**
-     * Above this quantile of the unit's own activations, 0 to 1.
+     * Above this quantile of the unit's own activations, 0 to 1: of n examples, above the activation at
+     * position floor(quantile * (n - 1)) in ascending order.
      *
      * @generated from field: double quantile = 3;
      */
@@ -113,7 +114,8 @@ export type ActivationPatternParameters = Message<"sidelight.v1.ActivationPatter
   classSource: ClassSource;
 
   /**
-   * Class indices [n] of inline instances. Required for inline instances and LABEL.
+   * Class indices [n] of inline instances, whole numbers from 0. Required for inline instances and LABEL;
+   * a reference set has its own.
    *
    * @generated from field: sidelight.v1.Tensor labels = 6;
    */
@@ -142,7 +144,7 @@ export type ActivationPatternParameters = Message<"sidelight.v1.ActivationPatter
   specificUnits?: number | undefined;
 
   /**
-   * The output that predictions are taken from, by name. Default: the model's first.
+   * The output that predictions are taken from, by name, for PREDICTION alone. Default: the model's first.
    *
    * @generated from field: string output = 10;
    */
@@ -170,7 +172,7 @@ export type ExplainActivationPatternResponse = Message<"sidelight.v1.ExplainActi
   layers: LayerPattern[];
 
   /**
-   * The classes that the rows and columns of the matrices stand for.
+   * The classes that the rows and columns of the matrices stand for, ascending: those with an example.
    *
    * @generated from field: repeated int64 classes = 2;
    */
@@ -196,6 +198,20 @@ export type ExplainActivationPatternResponse = Message<"sidelight.v1.ExplainActi
    * @generated from field: repeated sidelight.v1.Picture pictures = 5;
    */
   pictures: Picture[];
+
+  /**
+   * The parameters as they were used, defaults written out, without labels.
+   *
+   * @generated from field: sidelight.v1.ActivationPatternParameters effective_parameters = 6;
+   */
+  effectiveParameters?: ActivationPatternParameters | undefined;
+
+  /**
+   * The position of the first example of each class, among the inline instances or in the reference set.
+   *
+   * @generated from field: repeated int64 class_examples = 7;
+   */
+  classExamples: bigint[];
 };
 
 /**
@@ -226,7 +242,8 @@ export type LayerPattern = Message<"sidelight.v1.LayerPattern"> & {
   firingRates?: Tensor | undefined;
 
   /**
-   * Binomial standard errors sqrt(F (1 - F) / n), FLOAT64 [classes, units].
+   * Binomial standard errors of the rates, FLOAT64 [classes, units]: sqrt(p (1 - p) / n) for the share p
+   * of the n examples of a class, times n / divisor.
    *
    * @generated from field: sidelight.v1.Tensor standard_errors = 3;
    */
@@ -254,18 +271,34 @@ export type LayerPattern = Message<"sidelight.v1.LayerPattern"> & {
   alwaysOnUnits: bigint[];
 
   /**
-   * Units at their activation's bound for nearly all examples.
+   * Units at a bound of their activation (sigmoid, tanh and the like) for nearly all examples: within a
+   * hundredth of its range for at least 95 in 100.
    *
    * @generated from field: repeated int64 saturated_units = 7;
    */
   saturatedUnits: bigint[];
 
   /**
-   * The most class-specific units, class by class.
+   * The most class-specific units, class by class, the most specific first.
    *
    * @generated from field: repeated sidelight.v1.SpecificUnit specific_units = 8;
    */
   specificUnits: SpecificUnit[];
+
+  /**
+   * Above which each unit fires, FLOAT64 [units].
+   *
+   * @generated from field: sidelight.v1.Tensor thresholds = 9;
+   */
+  thresholds?: Tensor | undefined;
+
+  /**
+   * What units are counted over: the channels, or with POSITION the axes of the layer's output in the
+   * file's order, the last the fastest.
+   *
+   * @generated from field: repeated int64 unit_shape = 10;
+   */
+  unitShape: bigint[];
 };
 
 /**
@@ -331,7 +364,7 @@ export type SpecificUnit = Message<"sidelight.v1.SpecificUnit"> & {
   unit: bigint;
 
   /**
-   * Its rate for the class minus its greatest rate for another.
+   * Its rate for the class minus its greatest rate for another; above 0.
    *
    * @generated from field: double excess_rate = 3;
    */
@@ -357,14 +390,14 @@ export enum UnitPooling {
   UNSPECIFIED = 0,
 
   /**
-   * Fires if any position does.
+   * Fires if any position does: the greatest activation counts.
    *
    * @generated from enum value: UNIT_POOLING_ANY = 1;
    */
   ANY = 1,
 
   /**
-   * Fires if the mean over positions does.
+   * Fires if the mean over positions is above the threshold.
    *
    * @generated from enum value: UNIT_POOLING_MEAN = 2;
    */
@@ -417,7 +450,8 @@ export enum PatternDistance {
   JACCARD = 3,
 
   /**
-   * 1 - linear CKA of the activations, unbiased.
+   * 1 - linear CKA of the activations, unbiased: whether the units that go together for one class go
+   * together for the other. From 0 to 2; needs layers of at least 4 units.
    *
    * @generated from enum value: PATTERN_DISTANCE_CKA = 4;
    */
