@@ -82,44 +82,17 @@ def all_inputs(
     if source is None or len(specs) == 1:
         array, path = single_input(wire, field, specs[0], select)
         return {specs[0].name: array}, {specs[0].name: path}, None
-    inline = f"{field}.inline"
-    arrays = inline_inputs(wire.inline, inline, specs)
-    fields = {named.name: f"{inline}.inputs[{position}].tensor" for position, named in enumerate(wire.inline.inputs)}
-    return arrays, fields, None
-
-
-def inline_inputs(wire: reference_pb2.InlineInstances, field: str, specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
-    """Reads the instances that a request carries for a model with any number of inputs.
-
-    Args:
-        wire: the wire form.
-        field: its path in the request, for errors.
-        specs: the model's inputs.
-
-    Returns:
-        Input name -> array in the input's type. Shapes and values are the engine's to check.
-
-    Raises:
-        InvalidField: an input is missing, named wrongly or malformed.
-    """
-    path = f"{field}.inputs"
+    path = f"{field}.inline.inputs"
+    given = {named.name: position for position, named in enumerate(wire.inline.inputs)}
     wanted = [spec.name for spec in specs]
-    if len(wire.inputs) != len(specs):
-        raise InvalidField(
-            path,
-            f"has {len(wire.inputs)} tensors where the model has {len(specs)} inputs: {wanted}",
-            "send one of each",
-        )
-    by_name = {spec.name: spec for spec in specs}
-    found: dict[str, Array] = {}
-    for position, named in enumerate(wire.inputs):
-        spec = specs[0] if len(specs) == 1 and not named.name else by_name.get(named.name)
-        if spec is None or spec.name in found:
-            problem = "is given twice" if spec else "is no input of the model"
-            raise InvalidField(f"{path}[{position}].name", f"{named.name!r} {problem}", f"the inputs are {wanted}")
-        where = f"{path}[{position}].tensor"
-        found[spec.name] = as_input(tensor_to_array(named.tensor, where, spec.dtype), spec, where)
-    return found
+    if len(wire.inline.inputs) != len(specs) or given.keys() != set(wanted):
+        raise InvalidField(path, f"names {sorted(given)} where the model has {wanted}", "send one tensor for each")
+    arrays, fields = {}, {}
+    for spec in specs:
+        fields[spec.name] = f"{path}[{given[spec.name]}].tensor"
+        tensor = wire.inline.inputs[given[spec.name]].tensor
+        arrays[spec.name] = as_input(tensor_to_array(tensor, fields[spec.name], spec.dtype), spec, fields[spec.name])
+    return arrays, fields, None
 
 
 def as_input(array: Array, spec: TensorSpec, field: str) -> Array:

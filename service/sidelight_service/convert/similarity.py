@@ -24,7 +24,7 @@ from sidelight_engines.similarity import (
     SimilarityResult,
 )
 
-from sidelight_service.convert.instances import Select, inline_inputs
+from sidelight_service.convert.instances import Select, all_inputs
 from sidelight_service.convert.linearity import enum_from_proto
 from sidelight_service.convert.tensors import Array, array_to_tensor, tensor_to_array
 from sidelight_service.references.selecting import SelectedExamples
@@ -130,19 +130,10 @@ def examples_from_proto(
         InvalidField: something required is missing, contradicts itself, or is malformed.
         ReferenceNotFound: they are selected from a set that is gone.
     """
-    source = wire.instances.WhichOneof("source")
-    if source is None:
-        raise InvalidField("instances", "is not set", "set `inline` with tensors whose first axis is the batch")
-    if source == "inline":
-        path = "instances.inline"
-        inputs, own_labels = inline_inputs(wire.instances.inline, path, specs), None
-        path = f"{path}.inputs"
-    else:
-        path = "instances.reference"
-        selected = select(wire.instances.reference, path)
-        inputs = selected.inputs(specs)
-        own_labels = None if selected.labels is None else Labels(selected.labels, path)
-    return Examples(inputs, _labels(wire.parameters, own_labels), path)
+    inputs, fields, selected = all_inputs(wire.instances, "instances", specs, select)
+    path = next(iter(fields.values()))
+    own = None if selected is None or selected.labels is None else Labels(selected.labels, path)
+    return Examples(inputs, _labels(wire.parameters, own), path)
 
 
 def _labels(wire: similarity_pb2.SimilarityParameters, own: Labels | None) -> Labels | None:
