@@ -83,7 +83,8 @@ class LedgerEntry:
     def residual(self) -> Array:
         """What the entry leaves unexplained: rounding."""
         booked = self.relevance_in + self.bias + self.stabiliser + self.empty_branch + self.sink
-        return self.relevance_out - booked
+        unexplained: Array = self.relevance_out - booked
+        return unexplained
 
 
 @dataclass(frozen=True)
