@@ -1231,7 +1231,9 @@ type AlphaBetaRule struct {
 	// The weight of positive contributions. Default 2, at least 1.
 	Alpha *float64 `protobuf:"fixed64,1,opt,name=alpha,proto3,oneof" json:"alpha,omitempty"`
 	// The weight of negative contributions. Default alpha - 1.
-	Beta          *float64 `protobuf:"fixed64,2,opt,name=beta,proto3,oneof" json:"beta,omitempty"`
+	Beta *float64 `protobuf:"fixed64,2,opt,name=beta,proto3,oneof" json:"beta,omitempty"`
+	// The stabiliser. Default 1e-6, at least 0.
+	Epsilon       *float64 `protobuf:"fixed64,3,opt,name=epsilon,proto3,oneof" json:"epsilon,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1280,6 +1282,13 @@ func (x *AlphaBetaRule) GetBeta() float64 {
 	return 0
 }
 
+func (x *AlphaBetaRule) GetEpsilon() float64 {
+	if x != nil && x.Epsilon != nil {
+		return *x.Epsilon
+	}
+	return 0
+}
+
 // AlphaBetaX: quadrants by the signs of input and weight, each normalised by itself.
 type AlphaBetaXRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1291,8 +1300,10 @@ type AlphaBetaXRule struct {
 	BetaPositiveInput *float64 `protobuf:"fixed64,3,opt,name=beta_positive_input,json=betaPositiveInput,proto3,oneof" json:"beta_positive_input,omitempty"`
 	// For negative inputs with positive weights. Default 0.
 	BetaNegativeInput *float64 `protobuf:"fixed64,4,opt,name=beta_negative_input,json=betaNegativeInput,proto3,oneof" json:"beta_negative_input,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The stabiliser. Default 1e-6, at least 0.
+	Epsilon       *float64 `protobuf:"fixed64,5,opt,name=epsilon,proto3,oneof" json:"epsilon,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AlphaBetaXRule) Reset() {
@@ -1353,9 +1364,18 @@ func (x *AlphaBetaXRule) GetBetaNegativeInput() float64 {
 	return 0
 }
 
+func (x *AlphaBetaXRule) GetEpsilon() float64 {
+	if x != nil && x.Epsilon != nil {
+		return *x.Epsilon
+	}
+	return 0
+}
+
 // The w-square rule.
 type WSquareRule struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The stabiliser. Default 1e-6, at least 0.
+	Epsilon       *float64 `protobuf:"fixed64,1,opt,name=epsilon,proto3,oneof" json:"epsilon,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1390,9 +1410,18 @@ func (*WSquareRule) Descriptor() ([]byte, []int) {
 	return file_sidelight_v1_lrp_proto_rawDescGZIP(), []int{9}
 }
 
+func (x *WSquareRule) GetEpsilon() float64 {
+	if x != nil && x.Epsilon != nil {
+		return *x.Epsilon
+	}
+	return 0
+}
+
 // The flat rule.
 type FlatRule struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The stabiliser. Default 1e-6, at least 0.
+	Epsilon       *float64 `protobuf:"fixed64,1,opt,name=epsilon,proto3,oneof" json:"epsilon,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1427,13 +1456,22 @@ func (*FlatRule) Descriptor() ([]byte, []int) {
 	return file_sidelight_v1_lrp_proto_rawDescGZIP(), []int{10}
 }
 
+func (x *FlatRule) GetEpsilon() float64 {
+	if x != nil && x.Epsilon != nil {
+		return *x.Epsilon
+	}
+	return 0
+}
+
 // The z-box rule.
 type ZBoxRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The least value of the input. Default: `input_minimum`.
 	Low *float64 `protobuf:"fixed64,1,opt,name=low,proto3,oneof" json:"low,omitempty"`
 	// The greatest value of the input. Default: `input_maximum`.
-	High          *float64 `protobuf:"fixed64,2,opt,name=high,proto3,oneof" json:"high,omitempty"`
+	High *float64 `protobuf:"fixed64,2,opt,name=high,proto3,oneof" json:"high,omitempty"`
+	// The stabiliser. Default 1e-6, at least 0.
+	Epsilon       *float64 `protobuf:"fixed64,3,opt,name=epsilon,proto3,oneof" json:"epsilon,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1478,6 +1516,13 @@ func (x *ZBoxRule) GetLow() float64 {
 func (x *ZBoxRule) GetHigh() float64 {
 	if x != nil && x.High != nil {
 		return *x.High
+	}
+	return 0
+}
+
+func (x *ZBoxRule) GetEpsilon() float64 {
+	if x != nil && x.Epsilon != nil {
+		return *x.Epsilon
 	}
 	return 0
 }
@@ -2456,29 +2501,43 @@ const file_sidelight_v1_lrp_proto_rawDesc = "" +
 	"\aepsilon\x18\x02 \x01(\x01H\x01R\aepsilon\x88\x01\x01B\b\n" +
 	"\x06_gammaB\n" +
 	"\n" +
-	"\b_epsilon\"V\n" +
+	"\b_epsilon\"\x81\x01\n" +
 	"\rAlphaBetaRule\x12\x19\n" +
 	"\x05alpha\x18\x01 \x01(\x01H\x00R\x05alpha\x88\x01\x01\x12\x17\n" +
-	"\x04beta\x18\x02 \x01(\x01H\x01R\x04beta\x88\x01\x01B\b\n" +
+	"\x04beta\x18\x02 \x01(\x01H\x01R\x04beta\x88\x01\x01\x12\x1d\n" +
+	"\aepsilon\x18\x03 \x01(\x01H\x02R\aepsilon\x88\x01\x01B\b\n" +
 	"\x06_alphaB\a\n" +
-	"\x05_beta\"\xca\x02\n" +
+	"\x05_betaB\n" +
+	"\n" +
+	"\b_epsilon\"\xf5\x02\n" +
 	"\x0eAlphaBetaXRule\x125\n" +
 	"\x14alpha_positive_input\x18\x01 \x01(\x01H\x00R\x12alphaPositiveInput\x88\x01\x01\x125\n" +
 	"\x14alpha_negative_input\x18\x02 \x01(\x01H\x01R\x12alphaNegativeInput\x88\x01\x01\x123\n" +
 	"\x13beta_positive_input\x18\x03 \x01(\x01H\x02R\x11betaPositiveInput\x88\x01\x01\x123\n" +
-	"\x13beta_negative_input\x18\x04 \x01(\x01H\x03R\x11betaNegativeInput\x88\x01\x01B\x17\n" +
+	"\x13beta_negative_input\x18\x04 \x01(\x01H\x03R\x11betaNegativeInput\x88\x01\x01\x12\x1d\n" +
+	"\aepsilon\x18\x05 \x01(\x01H\x04R\aepsilon\x88\x01\x01B\x17\n" +
 	"\x15_alpha_positive_inputB\x17\n" +
 	"\x15_alpha_negative_inputB\x16\n" +
 	"\x14_beta_positive_inputB\x16\n" +
-	"\x14_beta_negative_input\"\r\n" +
-	"\vWSquareRule\"\n" +
+	"\x14_beta_negative_inputB\n" +
 	"\n" +
-	"\bFlatRule\"K\n" +
+	"\b_epsilon\"8\n" +
+	"\vWSquareRule\x12\x1d\n" +
+	"\aepsilon\x18\x01 \x01(\x01H\x00R\aepsilon\x88\x01\x01B\n" +
+	"\n" +
+	"\b_epsilon\"5\n" +
+	"\bFlatRule\x12\x1d\n" +
+	"\aepsilon\x18\x01 \x01(\x01H\x00R\aepsilon\x88\x01\x01B\n" +
+	"\n" +
+	"\b_epsilon\"v\n" +
 	"\bZBoxRule\x12\x15\n" +
 	"\x03low\x18\x01 \x01(\x01H\x00R\x03low\x88\x01\x01\x12\x17\n" +
-	"\x04high\x18\x02 \x01(\x01H\x01R\x04high\x88\x01\x01B\x06\n" +
+	"\x04high\x18\x02 \x01(\x01H\x01R\x04high\x88\x01\x01\x12\x1d\n" +
+	"\aepsilon\x18\x03 \x01(\x01H\x02R\aepsilon\x88\x01\x01B\x06\n" +
 	"\x04_lowB\a\n" +
-	"\x05_high\"5\n" +
+	"\x05_highB\n" +
+	"\n" +
+	"\b_epsilon\"5\n" +
 	"\bSignRule\x12\x1d\n" +
 	"\aepsilon\x18\x01 \x01(\x01H\x00R\aepsilon\x88\x01\x01B\n" +
 	"\n" +
@@ -2746,6 +2805,8 @@ func file_sidelight_v1_lrp_proto_init() {
 	file_sidelight_v1_lrp_proto_msgTypes[6].OneofWrappers = []any{}
 	file_sidelight_v1_lrp_proto_msgTypes[7].OneofWrappers = []any{}
 	file_sidelight_v1_lrp_proto_msgTypes[8].OneofWrappers = []any{}
+	file_sidelight_v1_lrp_proto_msgTypes[9].OneofWrappers = []any{}
+	file_sidelight_v1_lrp_proto_msgTypes[10].OneofWrappers = []any{}
 	file_sidelight_v1_lrp_proto_msgTypes[11].OneofWrappers = []any{}
 	file_sidelight_v1_lrp_proto_msgTypes[12].OneofWrappers = []any{}
 	file_sidelight_v1_lrp_proto_msgTypes[14].OneofWrappers = []any{}
