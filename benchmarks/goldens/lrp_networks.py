@@ -61,7 +61,7 @@ LAYERS = (
     Linear("depthwise", "conv", (3, 4, 4), (3, 1, 3, 3), groups=3),
     Linear("one_axis", "conv", (2, 7), (3, 2, 3), stride=2),
     Linear("three_axes", "conv", (1, 3, 3, 3), (2, 1, 2, 2, 2)),
-    Linear("transpose", "conv_transpose", (2, 3, 3), (2, 3, 3, 3), stride=2, pad=1),
+    Linear("transpose", "conv_transpose", (2, 3, 3), (2, 2, 3, 3), stride=2, pad=1),
 )
 """Each alone, on inputs of its own, with and without a bias."""
 

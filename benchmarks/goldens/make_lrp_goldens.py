@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from captum.attr import LRP, InputXGradient, Saliency
+from captum.attr import LRP, InputXGradient, IntegratedGradients, Saliency
 from captum.attr._utils.lrp_rules import EpsilonRule
 from lrp_networks import (
     BN_EPSILON,
@@ -48,8 +48,8 @@ SEED = 20240811
 PACKAGES = ("zennit", "captum", "torch", "numpy", "onnx")
 LOW, HIGH = -1.0, 1.0
 # No neuron of the layers may come nearer to zero than this, where epsilon-like rules amplify any rounding.
-_LEAST_OUTPUT = 1 / 32
-_TRIES = 20_000
+_LEAST_OUTPUT = 1 / 128
+_TRIES = 2_000
 
 RULES: dict[str, dict[str, Any]] = {
     "z": {"rule": "Epsilon", "arguments": {"epsilon": 0.0}},
@@ -275,24 +275,26 @@ def cnn(weights: dict[str, Array]) -> torch.nn.Sequential:
     ).eval()
 
 
-def plain(weights: dict[str, Array]) -> torch.nn.Sequential:
-    """The network that `write_plain` writes."""
-    layers = {layer.name: module_of(layer, weights, bias=True) for layer in PLAIN_LINEAR}
-    relu = torch.nn.ReLU
-    return torch.nn.Sequential(
-        OrderedDict(
-            conv_1=layers["conv_1"],
-            relu_1=relu(),
-            max=torch.nn.MaxPool2d(2),
-            conv_2=layers["conv_2"],
-            relu_2=relu(),
-            average=torch.nn.AvgPool2d(2),
-            flat=torch.nn.Flatten(),
-            dense_1=layers["dense_1"],
-            relu_3=relu(),
-            dense_2=layers["dense_2"],
+class Plain(torch.nn.Module):
+    """The network that `write_plain` writes. captum has no rule for a module that flattens."""
+
+    def __init__(self, weights: dict[str, Array]) -> None:
+        super().__init__()
+        layers = [module_of(layer, weights, bias=True) for layer in PLAIN_LINEAR]
+        relu = torch.nn.ReLU
+        self.image = torch.nn.Sequential(
+            layers[0], relu(), torch.nn.MaxPool2d(2), layers[1], relu(), torch.nn.AvgPool2d(2)
         )
-    ).eval()
+        self.dense = torch.nn.Sequential(layers[2], relu(), layers[3])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.dense(self.image(x).flatten(1))
+
+
+def plain(weights: dict[str, Array]) -> Plain:
+    made = Plain(weights).eval()
+    assert isinstance(made, Plain)
+    return made
 
 
 def cnn_weights(random: np.random.Generator) -> dict[str, Array]:
@@ -356,11 +358,14 @@ def captum_goldens(weights: dict[str, Array], x: Array) -> dict[str, Array]:
     for epsilon in (1e-9, 1e-6):
         model = plain(weights)
         for module in model.modules():
-            if not list(module.children()) and not isinstance(module, torch.nn.ReLU | torch.nn.Flatten):
+            if not list(module.children()) and not isinstance(module, torch.nn.ReLU):
                 module.rule = EpsilonRule(epsilon=epsilon)
         found[f"epsilon_{epsilon:g}"] = np.asarray(LRP(model).attribute(torch.tensor(x), target=1).detach())
     given = torch.tensor(x, requires_grad=True)
     found["gradient"] = np.asarray(Saliency(plain(weights)).attribute(given, target=1, abs=False).detach())
+    along = IntegratedGradients(plain(weights))
+    parts = along.attribute(torch.tensor(x), target=1, n_steps=64, method="riemann_middle")
+    found["integrated_gradients_64"] = np.asarray(parts.detach())
     found["input_x_gradient"] = np.asarray(InputXGradient(plain(weights)).attribute(given, target=1).detach())
     return found
 

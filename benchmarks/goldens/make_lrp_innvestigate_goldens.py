@@ -37,16 +37,20 @@ CASES: dict[str, dict[str, Any]] = {
     "w_square": {"analyzer": "lrp.w_square"},
     "alpha_2_beta_1_ignore_bias": {"analyzer": "lrp.alpha_2_beta_1_IB"},
     "alpha_1_beta_0_ignore_bias": {"analyzer": "lrp.alpha_1_beta_0_IB"},
-    "z_then_bounded": {"analyzer": "lrp.z", "arguments": {"input_layer_rule": [LOW, HIGH]}},
+    "z_then_bounded": {"analyzer": "lrp.z", "arguments": {"input_layer_rule": (LOW, HIGH)}},
     "SEQUENTIAL_A": {"analyzer": "lrp.sequential_preset_a", "unbiased": True},
     "SEQUENTIAL_B": {"analyzer": "lrp.sequential_preset_b", "unbiased": True},
     "SEQUENTIAL_A_FLAT": {"analyzer": "lrp.sequential_preset_a_flat", "unbiased": True},
     "SEQUENTIAL_B_FLAT": {"analyzer": "lrp.sequential_preset_b_flat", "unbiased": True},
-    "DEEP_TAYLOR": {"analyzer": "deep_taylor"},
-    "DEEP_TAYLOR_BOUNDED": {"analyzer": "deep_taylor.bounded", "arguments": {"low": LOW, "high": HIGH}},
+    # Only a positive logit has relevance that deep Taylor decomposes.
+    "DEEP_TAYLOR": {"analyzer": "deep_taylor", "largest": True},
+    "DEEP_TAYLOR_BOUNDED": {
+        "analyzer": "deep_taylor.bounded",
+        "arguments": {"low": LOW, "high": HIGH},
+        "largest": True,
+    },
     "gradient": {"analyzer": "gradient"},
     "input_x_gradient": {"analyzer": "input_t_gradient"},
-    "integrated_gradients": {"analyzer": "integrated_gradients", "arguments": {"steps": 64}},
     "guided_backprop": {"analyzer": "guided_backprop"},
     "deconvnet": {"analyzer": "deconvnet"},
 }
@@ -85,10 +89,14 @@ def main() -> None:
     found: dict[str, np.ndarray] = {}
     for name, case in CASES.items():
         model = models[not case.get("unbiased", False)]
+        largest = case.get("largest", False)
         analyzer = innvestigate.create_analyzer(
-            case["analyzer"], model, neuron_selection_mode="index", **case.get("arguments", {})
+            case["analyzer"],
+            model,
+            neuron_selection_mode="max_activation" if largest else "index",
+            **case.get("arguments", {}),
         )
-        found[name] = analyzer.analyze(x, CLASS).transpose(0, 3, 1, 2)
+        found[name] = analyzer.analyze(x, *([] if largest else [CLASS])).transpose(0, 3, 1, 2)
     np.savez_compressed(FOLDER / "innvestigate_plain.npz", **found)
     provenance = {
         "made_by": "benchmarks/goldens/make_lrp_innvestigate_goldens.py",
