@@ -245,9 +245,7 @@ class Block(torch.nn.Module):
 
 def cnn(weights: dict[str, Array]) -> torch.nn.Sequential:
     """The network that `write_cnn` writes."""
-    layers: dict[str, torch.nn.Module] = {
-        layer.name: module_of(layer, weights, bias=True) for layer in CNN_LINEAR
-    }
+    layers: dict[str, torch.nn.Module] = {layer.name: module_of(layer, weights, bias=True) for layer in CNN_LINEAR}
     for i in (1, 2, 3):
         bn = torch.nn.BatchNorm2d(4, eps=BN_EPSILON).double().eval()
         bn.weight.data = torch.tensor(weights[f"bn_{i}_scale"])
@@ -332,7 +330,7 @@ def cnn_goldens(weights: dict[str, Array], x: Array) -> dict[str, Array]:
         with composite.context(model) as changed:
             for layer in INNER:
 
-                def keep(module: Any, given: Any, output: torch.Tensor, layer: str = layer) -> None:
+                def keep(module: Any, given: Any, output: torch.Tensor, layer: str = layer, kept: Any = kept) -> None:
                     output.retain_grad()
                     kept[layer] = output
 
@@ -355,12 +353,11 @@ def captum_goldens(weights: dict[str, Array], x: Array) -> dict[str, Array]:
     """Relevance and gradients of class 1 of the plain network."""
     # captum's epsilon defaults to 1e-9; said so that it stays.
     found: dict[str, Array] = {}
-    for epsilon in (1e-9, 1e-6):
-        model = plain(weights)
-        for module in model.modules():
-            if not list(module.children()) and not isinstance(module, torch.nn.ReLU):
-                module.rule = EpsilonRule(epsilon=epsilon)
-        found[f"epsilon_{epsilon:g}"] = np.asarray(LRP(model).attribute(torch.tensor(x), target=1).detach())
+    model = plain(weights)
+    for module in model.modules():
+        if not list(module.children()) and not isinstance(module, torch.nn.ReLU):
+            module.rule = EpsilonRule(epsilon=1e-9)
+    found["epsilon_1e-09"] = np.asarray(LRP(model).attribute(torch.tensor(x), target=1).detach())
     given = torch.tensor(x, requires_grad=True)
     found["gradient"] = np.asarray(Saliency(plain(weights)).attribute(given, target=1, abs=False).detach())
     along = IntegratedGradients(plain(weights))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 # Lightness, and the axes green-red and blue-yellow, in Oklab.
-_LIGHT = {"below": (0.42, -0.035, -0.135), "zero": (1.0, 0.0, 0.0), "above": (0.42, 0.085, 0.075)}
+_LIGHT = {"below": (0.50, -0.045, -0.150), "zero": (1.0, 0.0, 0.0), "above": (0.50, 0.115, 0.095)}
 _DARK = {"below": (0.80, -0.055, -0.085), "zero": (0.20, -0.002, -0.010), "above": (0.80, 0.050, 0.120)}
 
 _TO_CONE = np.array(

@@ -25,7 +25,7 @@ _GAP = 10
 _WIDE_GAP = 26
 _CAPTION = 17
 _LEAST_PANEL = 72
-_MOST_PANEL = 200
+_MOST_PANEL = 280
 _LEGEND = 46
 _LEGEND_WIDTH = 220
 _TITLE_LINE = 21
@@ -96,6 +96,7 @@ def relevance_heatmaps(
     figure = new_figure(width, height)
     figure.set_facecolor(colours.ground)
     # One coordinate system for the whole picture: matplotlib takes long over many axes.
+    figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     for line, text in enumerate(lines):

@@ -73,7 +73,9 @@ def inline_inputs(wire: reference_pb2.InlineInstances, field: str, specs: tuple[
     wanted = [spec.name for spec in specs]
     if len(wire.inputs) != len(specs):
         raise InvalidField(
-            path, f"has {len(wire.inputs)} tensors where the model has {len(specs)} inputs: {wanted}", "send one of each"
+            path,
+            f"has {len(wire.inputs)} tensors where the model has {len(specs)} inputs: {wanted}",
+            "send one of each",
         )
     by_name = {spec.name: spec for spec in specs}
     found: dict[str, Array] = {}

@@ -137,8 +137,9 @@ def _entry(wire: lrp_pb2.LrpRuleEntry, field: str) -> RuleEntry:
     text: str = getattr(wire, which)
     if not text:
         raise InvalidField(f"{field}.{which}", "is empty", "give a name or a pattern")
-    makers = {"layer": MatchLayer, "layer_glob": MatchGlob, "op": MatchOp}
-    return RuleEntry(makers[which](text), rule)
+    if which == "layer":
+        return RuleEntry(MatchLayer(text), rule)
+    return RuleEntry(MatchGlob(text) if which == "layer_glob" else MatchOp(text), rule)
 
 
 def _rule(wire: lrp_pb2.LrpRule, field: str) -> Rule:
@@ -194,7 +195,7 @@ def _values(wire: tensor_pb2.Tensor, field: str) -> Array:
 
 def _member(wire: Message, name: str, kind: type[_Kind], field: str) -> _Kind | None:
     """The engine's member for an enum field; None where the caller leaves the choice to the default."""
-    descriptor = wire.DESCRIPTOR.fields_by_name[name].enum_type
+    descriptor: Any = wire.DESCRIPTOR.fields_by_name[name].enum_type
     prefix = descriptor.values_by_number[0].name.removesuffix("UNSPECIFIED")
     found = enum_from_proto(getattr(wire, name), prefix, descriptor, kind, f"{field}.{name}")
     return None if found is None else kind(found)

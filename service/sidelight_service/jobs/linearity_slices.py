@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from google.protobuf.proto import serialize_length_prefixed
-from sidelight.v1 import error_pb2, explanation_pb2, linearity_pb2, reference_pb2
+from sidelight.v1 import error_pb2, linearity_pb2, reference_pb2
 from sidelight_engines.errors import NonFiniteOutput
 
 from sidelight_service.jobs.parts import inline_rows, row_count, total_provenance
