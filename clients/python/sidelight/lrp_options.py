@@ -153,7 +153,8 @@ def _write_target(target: lrp_pb2.LrpTarget, given: Mapping[str, Any]) -> None:
         target.class_per_instance.indices.extend(_whole("class_per_instance", given["class_per_instance"]))
     elif "relevance" in given:
         target.relevance.CopyFrom(to_tensor(to_array(given["relevance"], "relevance"), "relevance"))
-    target.output = given.get("output", "")
+    if "output" in given:
+        target.output = given["output"]
     if "value" in given:
         target.value = choose(lrp_pb2.TargetValue.DESCRIPTOR, _spelled(given["value"]), "value")
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sidelight_service.cli import demo, jobs, linearity, lrp, models, references, serve
+from sidelight_service.cli import check, demo, jobs, linearity, lrp, models, references, serve
 
 app = typer.Typer(
     name="sidelight",
@@ -20,6 +20,7 @@ explain.command("lrp")(lrp.lrp)
 
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
+models.group.command("check")(check.check)
 app.add_typer(models.group, name="models")
 app.add_typer(jobs.group, name="jobs")
 app.add_typer(references.group, name="references")

@@ -31,7 +31,11 @@ def draw_pictures(
     Returns:
         One picture per input, and one of the ledger if there is one.
     """
-    style: dict[str, Any] = {"file_format": rendering.format, "width_pixels": rendering.width_pixels, "dark": rendering.dark}
+    style: dict[str, Any] = {
+        "file_format": rendering.format,
+        "width_pixels": rendering.width_pixels,
+        "dark": rendering.dark,
+    }
     pictures = []
     for relevance in response.inputs:
         maps = _maps(inputs[relevance.name], tensor_to_array(relevance.tensor, "", "float32"), response, rendering)
