@@ -1,13 +1,22 @@
-"""Layer-wise relevance propagation with a conservation ledger, and gradient methods through the same graph."""
+"""Layer-wise relevance propagation with a conservation ledger, and gradient methods through the same graph.
+
+Relevance starts at what is explained and is handed down, operation by operation, to the inputs; the rules are in
+`rules`, the table of operations in `ops`. What does not arrive is booked in the ledger: it closes up to rounding.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from sidelight_engines.control import Control
-from sidelight_engines.errors import MethodNotSupported
-from sidelight_engines.lrp.parameters import Chunking, LrpParameters
+from sidelight_engines.lrp.gradients import attribute_by_gradients
+from sidelight_engines.lrp.parameters import Chunking, GradientMethod, LrpParameters
+from sidelight_engines.lrp.passes import RelevancePasses
+from sidelight_engines.lrp.prepared import find_output, prepare
+from sidelight_engines.lrp.quality import with_quality
+from sidelight_engines.lrp.request import make_request
 from sidelight_engines.lrp.result import LrpResult
+from sidelight_engines.lrp.validation import check_parameters
 from sidelight_engines.model import Model
 from sidelight_engines.runtime.runtime import Array
 
@@ -38,13 +47,23 @@ def propagate_relevance(
         The relevance at the inputs and at the layers asked for, and the ledger.
 
     Raises:
-        MethodNotSupported: the model has no floating-point output, or nothing that LRP could start from.
+        MethodNotSupported: the explained output is not of floating-point numbers or depends on no input, or the
+            instances are not its first axis.
         UnsupportedOp: an operation has no entry in the table and no fallback was asked for, or the model has
             operations without a TensorFlow form.
         GradientCheckFailed: the TensorFlow form of the model disagrees with ONNX Runtime.
         InvalidField: a value is not one that may be given; the error names the field.
         NonFiniteOutput: the model gave NaN or infinity.
+        NonFiniteRelevance: relevance overflowed.
         MemoryLimitExceeded: one instance takes more memory than is granted.
         Stopped: `control` asked for it.
     """
-    raise MethodNotSupported("layer-wise relevance propagation", "it is not in place yet")
+    check_parameters(parameters)
+    output = find_output(model.graph, parameters.target.output)
+    prepared = prepare(model, output)
+    request = make_request(model, prepared, inputs, parameters, instances_field)
+    if isinstance(parameters.method, GradientMethod):
+        result = attribute_by_gradients(model, request, control, chunking)
+    else:
+        result = RelevancePasses(model, request, control, chunking).run()
+    return with_quality(model, request, result, control, chunking)
