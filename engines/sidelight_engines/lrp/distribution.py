@@ -351,9 +351,11 @@ def _by_weights(node: Node, step: LinearStep, weights: Any, epsilon: float, rele
 def _z_box(node: Node, step: LinearStep, rule: ZBox, relevance: Any) -> Any:
     import tensorflow as tf
 
-    low, high = node.options.box(step.map.x)
-    low = tf.cast(low if rule.low is None else rule.low, step.x.dtype)
-    high = tf.cast(high if rule.high is None else rule.high, step.x.dtype)
+    given = node.options.box(step.map.x) if rule.low is None or rule.high is None else (0.0, 0.0)
+    low, high = (
+        tf.cast(end if own is None else own, step.x.dtype)
+        for end, own in zip(given, (rule.low, rule.high), strict=True)
+    )
     weights = step.weights
     ones = ones_like_one(step.x, step.x_where.axis)
     # Padding holds neither the least nor the greatest value, so the map itself must see them.
