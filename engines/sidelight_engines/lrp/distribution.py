@@ -92,9 +92,10 @@ def distribute(node: Node, step: LinearStep, rule: Rule, relevance: Any) -> Any:
         case AlphaBetaX():
             return _alpha_beta_x(node, step, rule, relevance)
         case WSquare():
-            return _by_weights(node, step, step.weights.squared, rule.epsilon, relevance)
+            bias = None if rule.ignore_bias or step.bias is None else step.bias * step.bias
+            return _by_weights(node, step, step.weights.squared, bias, rule.epsilon, relevance)
         case Flat():
-            return _by_weights(node, step, step.weights.ones, rule.epsilon, relevance)
+            return _by_weights(node, step, step.weights.ones, None, rule.epsilon, relevance)
         case ZBox():
             return _z_box(node, step, rule, relevance)
         case Pass():
@@ -332,17 +333,20 @@ def _alpha_beta_x(node: Node, step: LinearStep, rule: AlphaBetaX, relevance: Any
     )
 
 
-def _by_weights(node: Node, step: LinearStep, weights: Any, epsilon: float, relevance: Any) -> Any:
+def _by_weights(node: Node, step: LinearStep, weights: Any, bias: Any, epsilon: float, relevance: Any) -> Any:
     """Shares that hang on the weights alone: w-square and flat."""
     import tensorflow as tf
 
     where = step.y_where
     ones = ones_like_one(step.x, step.x_where.axis)
     whole = step.map.forward(ones, weights)
+    if bias is not None:
+        whole += bias
     factor = tf.math.divide_no_nan(tf.cast(whole > 0, whole.dtype), whole + epsilon)
     s = node.meet(lambda r, f: r * f, where, [relevance], [factor])
     if epsilon > 0:
         node.book_total("stabiliser", epsilon * node.replicas.total(s, where))
+    _book_bias(node, step, s, bias)
     empty = tf.cast(whole == 0, whole.dtype)
     node.book("empty_branch", node.meet(lambda r, e: r * e, where, [relevance], [empty]), where)
     return step.back(s, weights)

@@ -85,7 +85,7 @@ def branches(rule, parameters, layer, x, i_to_z, j):
                 quadrants.append((weight, q, q0, True))
         return quadrants
     if rule == "w_square":
-        return [(1.0, w**2, 0.0, True)]
+        return [(1.0, w**2, b**2, True)]
     if rule == "flat":
         return [(1.0, layer.connected[:, j].astype(float), 0.0, True)]
     if rule == "z_box":

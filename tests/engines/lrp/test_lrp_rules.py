@@ -38,6 +38,7 @@ RULES = [
     ("alpha_beta_x", AlphaBetaX(1.0, 0.0, 0.0, 0.0)),
     ("alpha_beta_x", AlphaBetaX(2.0, 0.5, 1.0, 0.25, 1e-3)),
     ("w_square", WSquare()),
+    ("w_square", WSquare(0.0, ignore_bias=True)),
     ("flat", Flat(0.0)),
     ("z_box", ZBox(-1.0, 2.0, 0.05)),
 ]
