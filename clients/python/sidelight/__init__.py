@@ -31,6 +31,7 @@ from sidelight.errors import (
 from sidelight.job import Job
 from sidelight.jobs import JobFailure, JobInfo, JobProgress
 from sidelight.linearity import LayerLinearity, LinearityExplanation, LinearityParameters
+from sidelight.lrp import AppliedRule, LedgerEntry, LrpExplanation
 from sidelight.models import (
     GradientCheck,
     Layer,
@@ -51,6 +52,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AlreadyExists",
+    "AppliedRule",
     "AsyncClient",
     "AsyncJob",
     "Cancelled",
@@ -68,8 +70,10 @@ __all__ = [
     "JobProgress",
     "Layer",
     "LayerLinearity",
+    "LedgerEntry",
     "LinearityExplanation",
     "LinearityParameters",
+    "LrpExplanation",
     "MethodSupport",
     "Model",
     "ModelDetail",

@@ -49,6 +49,13 @@ def to_tensor(array: NDArray[Any], what: str) -> tensor_pb2.Tensor:
     return tensor_pb2.Tensor(data_type=data_type, shape=array.shape, raw=little.tobytes())
 
 
+def from_tensor(tensor: tensor_pb2.Tensor) -> NDArray[Any]:
+    """Reads a tensor of a response, which is in raw bytes; the array can be written to."""
+    name = next(name for name, data_type in _DATA_TYPES.items() if data_type == tensor.data_type)
+    little = np.frombuffer(tensor.raw, np.dtype(name).newbyteorder("<"))
+    return little.astype(name).reshape(tuple(tensor.shape))
+
+
 def to_arrays(inputs: Inputs, what: str) -> dict[str, NDArray[Any]]:
     """Names the arrays that a caller gave for the inputs of a model.
 

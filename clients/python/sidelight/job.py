@@ -9,8 +9,16 @@ from typing import Any, Protocol
 import grpc
 
 from sidelight.errors import SidelightError, Unavailable, from_rpc_error
-from sidelight.jobs import JobFailure, JobInfo, JobProgress, Patience, decode_job, decode_result, is_about_state
-from sidelight.linearity import LinearityExplanation
+from sidelight.jobs import (
+    Explanation,
+    JobFailure,
+    JobInfo,
+    JobProgress,
+    Patience,
+    decode_job,
+    decode_result,
+    is_about_state,
+)
 from sidelight.pace import Deadline
 from sidelight.v1 import job_service_pb2
 
@@ -113,7 +121,7 @@ class Job:
                 progress(info.progress.done, info.progress.total)
         return self
 
-    def result(self, *, timeout: float | None = None) -> LinearityExplanation:
+    def result(self, *, timeout: float | None = None) -> Explanation:
         """What the job came to.
 
         Raises:

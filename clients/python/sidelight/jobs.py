@@ -12,8 +12,16 @@ import grpc
 from sidelight.errors import FailedPrecondition, InvalidArgument, SidelightError, Unimplemented, error_of
 from sidelight.linearity import LinearityExplanation
 from sidelight.linearity_run import decode_linearity
-from sidelight.v1 import job_pb2, job_service_pb2, linearity_pb2
+from sidelight.lrp import LrpExplanation
+from sidelight.lrp_run import decode_lrp
+from sidelight.v1 import job_pb2, job_service_pb2, linearity_pb2, lrp_pb2
 from sidelight.words import choose, word
+
+Explanation = LinearityExplanation | LrpExplanation
+"""What a job may come to."""
+
+JobWork = linearity_pb2.ExplainLinearityRequest | lrp_pb2.ExplainLrpRequest
+"""What a job may do."""
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 """The states that a job does not leave."""
@@ -138,16 +146,14 @@ def _failure(error: job_pb2.JobError) -> JobFailure:
 
 
 def create_request(
-    request: linearity_pb2.ExplainLinearityRequest, idempotency_key: str | None, max_message_bytes: int
+    request: JobWork, idempotency_key: str | None, max_message_bytes: int
 ) -> job_service_pb2.CreateJobRequest:
     """Writes the call that creates a job.
 
     Raises:
         InvalidArgument: no message has room for the request.
     """
-    created = job_service_pb2.CreateJobRequest(
-        request=job_pb2.JobRequest(linearity=request), idempotency_key=idempotency_key or ""
-    )
+    created = job_service_pb2.CreateJobRequest(request=_job_request(request), idempotency_key=idempotency_key or "")
     size = created.ByteSize()
     if size > max_message_bytes:
         raise InvalidArgument(
@@ -155,6 +161,12 @@ def create_request(
             "or raise max_message_bytes here and on the server"
         )
     return created
+
+
+def _job_request(work: JobWork) -> job_pb2.JobRequest:
+    if isinstance(work, lrp_pb2.ExplainLrpRequest):
+        return job_pb2.JobRequest(lrp=work)
+    return job_pb2.JobRequest(linearity=work)
 
 
 def list_request(states: Iterable[str]) -> job_service_pb2.ListJobsRequest:
@@ -167,13 +179,15 @@ def list_request(states: Iterable[str]) -> job_service_pb2.ListJobsRequest:
     return job_service_pb2.ListJobsRequest(states=chosen)
 
 
-def decode_result(result: job_pb2.JobResult) -> LinearityExplanation:
+def decode_result(result: job_pb2.JobResult) -> Explanation:
     """Reads what a job came to.
 
     Raises:
         Unimplemented: it is of a kind that this client can not read.
     """
     kind = result.WhichOneof("outcome")
+    if kind == "lrp":
+        return decode_lrp([result.lrp])
     if kind != "linearity":
         raise Unimplemented(f"this client can not read the result of a job of kind {kind!r}; use a newer one")
     return decode_linearity([result.linearity])

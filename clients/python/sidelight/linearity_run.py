@@ -156,7 +156,7 @@ def decode_linearity(responses: list[linearity_pb2.ExplainLinearityResponse]) ->
     first = responses[0]
     return LinearityExplanation(
         layers=tuple(_join([response.layers[i] for response in responses]) for i in range(len(first.layers))),
-        provenance=_total([decode_provenance(response.provenance) for response in responses]),
+        provenance=total_provenance([decode_provenance(response.provenance) for response in responses]),
         parameters=_parameters(first.effective_parameters),
         pictures=tuple(decode_picture(picture) for response in responses for picture in response.pictures),
         next_word_offset=responses[-1].next_word_offset,
@@ -186,7 +186,8 @@ def _join(parts: list[linearity_pb2.LayerLinearity]) -> LayerLinearity:
     )
 
 
-def _total(parts: list[Provenance]) -> Provenance:
+def total_provenance(parts: list[Provenance]) -> Provenance:
+    """The provenance of several calls together: costs are added up, warnings are said once."""
     first = parts[0]
     return Provenance(
         model=first.model,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sidelight_service.cli import demo, jobs, linearity, models, references, serve
+from sidelight_service.cli import check, demo, jobs, linearity, lrp, models, references, serve
 
 app = typer.Typer(
     name="sidelight",
@@ -16,9 +16,11 @@ app = typer.Typer(
 )
 explain = typer.Typer(help="Explain predictions of a model on a running server.", no_args_is_help=True)
 explain.command("linearity")(linearity.linearity)
+explain.command("lrp")(lrp.lrp)
 
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
+models.group.command("check")(check.check)
 app.add_typer(models.group, name="models")
 app.add_typer(jobs.group, name="jobs")
 app.add_typer(references.group, name="references")

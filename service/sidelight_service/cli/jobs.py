@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sidelight_service.cli.linearity import check_targets, write
+from sidelight_service.cli import linearity, lrp
+from sidelight_service.cli.linearity import check_targets
 from sidelight_service.cli.terminal import (
     DEFAULT_SERVER,
     JsonOption,
@@ -126,7 +127,7 @@ def result(
     as_json: JsonOption = False,
     out: Annotated[Path | None, typer.Option(metavar="R.npz", help="Write every number to this file.")] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="R.png", help="Draw the layers to this .png or .svg file.")
+        Path | None, typer.Option(metavar="R.png", help="Draw the result to this .png or .svg file.")
     ] = None,
     server: ServerOption = DEFAULT_SERVER,
     timeout: TimeoutOption = None,
@@ -137,7 +138,10 @@ def result(
     check_targets(out, plot)
     with failures_reported(), sidelight.connect(server) as client:
         explanation = client.job(job, timeout=timeout).result(timeout=timeout)
-    write(explanation, as_json=as_json, out=out, plot=plot)
+    if isinstance(explanation, sidelight.LrpExplanation):
+        lrp.write(explanation, as_json=as_json, out=out, plot=plot)
+    else:
+        linearity.write(explanation, as_json=as_json, out=out, plot=plot)
 
 
 def follow(job: Job, timeout: float | None) -> None:

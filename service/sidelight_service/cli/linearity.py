@@ -219,7 +219,10 @@ def _measure_as_job(
         note(f"job {job.id}; it goes on if you stop waiting for it")
         with progress_bar(f"linearity of {model}") as progress:
             job.wait(progress=progress, timeout=timeout)
-        return job.result()
+        result = job.result()
+    if not isinstance(result, sidelight.LinearityExplanation):
+        fail(f"job {job.id} came to something else than linearity; look at it with `sidelight jobs show`")
+    return result
 
 
 def _rows(path: Path | None, reference: str | None) -> NDArray[Any] | ReferenceSelection | None:

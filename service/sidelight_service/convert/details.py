@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sidelight.v1 import model_pb2
+from sidelight_engines.lrp import LrpSupport, lrp_support
 from sidelight_engines.model import Model, Support
 from sidelight_engines.runtime.gradient_check import CheckState, GradientCheck
 
@@ -24,25 +25,29 @@ def model_to_detail(model: Model) -> model_pb2.ModelDetail:
     graph = model.graph
     default_output = graph.outputs[0].name
     output_layer = graph.output_layers.get(default_output)
+    lrp = lrp_support(graph)
     return model_pb2.ModelDetail(
         inputs=[spec_to_proto(spec) for spec in graph.inputs],
         outputs=[spec_to_proto(spec) for spec in graph.outputs],
-        layers=[layer_to_proto(layer, is_output=layer.name == output_layer) for layer in graph.layers],
+        layers=[
+            layer_to_proto(layer, is_output=layer.name == output_layer, lrp_supported=lrp.layers[layer.name])
+            for layer in graph.layers
+        ],
         parameter_count=graph.parameter_count,
-        methods=_methods(model),
+        methods=_methods(model, lrp),
         gradient_check=_check_to_proto(model.gradient_check),
         producer=graph.producer,
         classifier=default_output in graph.head_ops,
     )
 
 
-def _methods(model: Model) -> list[model_pb2.MethodSupport]:
+def _methods(model: Model, lrp: LrpSupport) -> list[model_pb2.MethodSupport]:
     gradient = model.gradient_support()
     forward = model.forward_support()
     return [
         _support(model_pb2.METHOD_LINEARITY, linearity_support(model)),
         _support(model_pb2.METHOD_SIMILARITY, gradient),
-        _support(model_pb2.METHOD_LRP, gradient),
+        _support(model_pb2.METHOD_LRP, relevance_support(model, lrp)),
         _support(model_pb2.METHOD_ACTIVATION_PATTERN, forward),
         _support(model_pb2.METHOD_INFLUENCE, forward),
     ]
@@ -55,6 +60,21 @@ def linearity_support(model: Model) -> Support:
         return model.forward_support()
     listed = ", ".join(f"{spec.name} ({spec.dtype})" for spec in model.graph.inputs)
     return Support(model.native_runtime, f"it needs exactly one floating-point input; the model has {listed}")
+
+
+def relevance_support(model: Model, lrp: LrpSupport) -> Support:
+    """Whether relevance can be propagated without a fallback.
+
+    Args:
+        model: the model.
+        lrp: what the table of operations says of it.
+    """
+    gradient = model.gradient_support()
+    if not gradient.supported:
+        return gradient
+    if not any(spec.dtype.startswith("float") for spec in model.graph.outputs):
+        return Support(gradient.runtime, "it has no floating-point output, from which relevance could start")
+    return Support(gradient.runtime, lrp.reason, lrp.problems)
 
 
 def _support(method: model_pb2.Method.ValueType, support: Support) -> model_pb2.MethodSupport:

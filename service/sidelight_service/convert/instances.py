@@ -55,6 +55,40 @@ def single_input(wire: reference_pb2.Instances, field: str, spec: TensorSpec, se
     return as_input(array, spec, path), path
 
 
+def inline_inputs(wire: reference_pb2.InlineInstances, field: str, specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
+    """Reads the instances that a request carries for a model with any number of inputs.
+
+    Args:
+        wire: the wire form.
+        field: its path in the request, for errors.
+        specs: the model's inputs.
+
+    Returns:
+        Input name -> array in the input's type. Shapes and values are the engine's to check.
+
+    Raises:
+        InvalidField: an input is missing, named wrongly or malformed.
+    """
+    path = f"{field}.inputs"
+    wanted = [spec.name for spec in specs]
+    if len(wire.inputs) != len(specs):
+        raise InvalidField(
+            path,
+            f"has {len(wire.inputs)} tensors where the model has {len(specs)} inputs: {wanted}",
+            "send one of each",
+        )
+    by_name = {spec.name: spec for spec in specs}
+    found: dict[str, Array] = {}
+    for position, named in enumerate(wire.inputs):
+        spec = specs[0] if len(specs) == 1 and not named.name else by_name.get(named.name)
+        if spec is None or spec.name in found:
+            problem = "is given twice" if spec else "is no input of the model"
+            raise InvalidField(f"{path}[{position}].name", f"{named.name!r} {problem}", f"the inputs are {wanted}")
+        where = f"{path}[{position}].tensor"
+        found[spec.name] = as_input(tensor_to_array(named.tensor, where, spec.dtype), spec, where)
+    return found
+
+
 def as_input(array: Array, spec: TensorSpec, field: str) -> Array:
     """Numbers in another type than the input's are converted, if they fit: images often come as bytes."""
     wanted = np.dtype(spec.dtype)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from sidelight_service.jobs.linearity_slices import LinearitySlicer
+from sidelight_service.jobs.lrp_slices import LrpSlicer
 
 
 class Slicer(Protocol):
@@ -59,5 +60,5 @@ class Slicer(Protocol):
         ...
 
 
-SLICERS: Mapping[str, Slicer] = {"ExplainLinearity": LinearitySlicer()}
+SLICERS: Mapping[str, Slicer] = {"ExplainLinearity": LinearitySlicer(), "ExplainLrp": LrpSlicer()}
 """By the name of the RPC."""

@@ -17,7 +17,7 @@ from sidelight_engines.model import Model, open_model
 
 from sidelight_service.convert.details import model_to_detail
 from sidelight_service.errors import CallTimedOut, WorkerLost
-from sidelight_service.methods import linearity
+from sidelight_service.methods import linearity, lrp
 from sidelight_service.methods.context import MethodContext
 from sidelight_service.references.store import Location
 
@@ -25,6 +25,9 @@ METHODS: Mapping[str, Callable[[MethodContext, bytes], bytes]] = {
     "ExplainLinearity": linearity.explain,
     "CheckLinearity": linearity.check,
     "DrawLinearity": linearity.draw,
+    "ExplainLrp": lrp.explain,
+    "CheckLrp": lrp.check,
+    "DrawLrp": lrp.draw,
 }
 """The methods that this server has, by the name of the RPC; and what jobs do before and after their slices."""
 

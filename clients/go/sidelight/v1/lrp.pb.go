@@ -540,7 +540,10 @@ type LrpParameters struct {
 	// How the products in attention are treated. Default: ATTN_LRP.
 	Attention AttentionRule `protobuf:"varint,10,opt,name=attention,proto3,enum=sidelight.v1.AttentionRule" json:"attention,omitempty"`
 	// Quality figures to compute beside the free ones.
-	Quality       *LrpQualityOptions `protobuf:"bytes,11,opt,name=quality,proto3" json:"quality,omitempty"`
+	Quality *LrpQualityOptions `protobuf:"bytes,11,opt,name=quality,proto3" json:"quality,omitempty"`
+	// The position of the first instance in a longer list that the caller splits: what is random hangs on it.
+	// Default 0, at least 0.
+	FirstInstance int64 `protobuf:"varint,12,opt,name=first_instance,json=firstInstance,proto3" json:"first_instance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -663,6 +666,13 @@ func (x *LrpParameters) GetQuality() *LrpQualityOptions {
 		return x.Quality
 	}
 	return nil
+}
+
+func (x *LrpParameters) GetFirstInstance() int64 {
+	if x != nil {
+		return x.FirstInstance
+	}
+	return 0
 }
 
 type isLrpParameters_Method interface {
@@ -2447,7 +2457,7 @@ const file_sidelight_v1_lrp_proto_rawDesc = "" +
 	"\n" +
 	"parameters\x18\x03 \x01(\v2\x1b.sidelight.v1.LrpParametersR\n" +
 	"parameters\x123\n" +
-	"\x06render\x18\x04 \x01(\v2\x1b.sidelight.v1.RenderOptionsR\x06render\"\x88\x05\n" +
+	"\x06render\x18\x04 \x01(\v2\x1b.sidelight.v1.RenderOptionsR\x06render\"\xaf\x05\n" +
 	"\rLrpParameters\x121\n" +
 	"\x06preset\x18\x01 \x01(\x0e2\x17.sidelight.v1.LrpPresetH\x00R\x06preset\x120\n" +
 	"\x05rules\x18\x02 \x01(\v2\x18.sidelight.v1.LrpRuleMapH\x00R\x05rules\x12:\n" +
@@ -2460,7 +2470,8 @@ const file_sidelight_v1_lrp_proto_rawDesc = "" +
 	"\bfallback\x18\t \x01(\x0e2\x19.sidelight.v1.LrpFallbackR\bfallback\x129\n" +
 	"\tattention\x18\n" +
 	" \x01(\x0e2\x1b.sidelight.v1.AttentionRuleR\tattention\x129\n" +
-	"\aquality\x18\v \x01(\v2\x1f.sidelight.v1.LrpQualityOptionsR\aqualityB\b\n" +
+	"\aquality\x18\v \x01(\v2\x1f.sidelight.v1.LrpQualityOptionsR\aquality\x12%\n" +
+	"\x0efirst_instance\x18\f \x01(\x03R\rfirstInstanceB\b\n" +
 	"\x06method\"w\n" +
 	"\n" +
 	"LrpRuleMap\x124\n" +

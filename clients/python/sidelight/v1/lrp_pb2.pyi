@@ -290,6 +290,7 @@ class LrpParameters(_message.Message):
     FALLBACK_FIELD_NUMBER: _builtins.int
     ATTENTION_FIELD_NUMBER: _builtins.int
     QUALITY_FIELD_NUMBER: _builtins.int
+    FIRST_INSTANCE_FIELD_NUMBER: _builtins.int
     preset: Global___LrpPreset.ValueType
     """A published preset."""
     empty_branch: Global___EmptyBranchPolicy.ValueType
@@ -298,6 +299,10 @@ class LrpParameters(_message.Message):
     """What becomes of an operation without an entry in the table. Default: an error that names it."""
     attention: Global___AttentionRule.ValueType
     """How the products in attention are treated. Default: ATTN_LRP."""
+    first_instance: _builtins.int
+    """The position of the first instance in a longer list that the caller splits: what is random hangs on it.
+    Default 0, at least 0.
+    """
     @_builtins.property
     def rules(self) -> Global___LrpRuleMap:
         """The caller's own map."""
@@ -340,10 +345,11 @@ class LrpParameters(_message.Message):
         fallback: Global___LrpFallback.ValueType = ...,
         attention: Global___AttentionRule.ValueType = ...,
         quality: Global___LrpQualityOptions | None = ...,
+        first_instance: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gradient", b"gradient", "input_maximum", b"input_maximum", "input_minimum", b"input_minimum", "layers", b"layers", "method", b"method", "preset", b"preset", "quality", b"quality", "rules", b"rules", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "empty_branch", b"empty_branch", "fallback", b"fallback", "gradient", b"gradient", "input_maximum", b"input_maximum", "input_minimum", b"input_minimum", "layers", b"layers", "method", b"method", "preset", b"preset", "quality", b"quality", "rules", b"rules", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "empty_branch", b"empty_branch", "fallback", b"fallback", "first_instance", b"first_instance", "gradient", b"gradient", "input_maximum", b"input_maximum", "input_minimum", b"input_minimum", "layers", b"layers", "method", b"method", "preset", b"preset", "quality", b"quality", "rules", b"rules", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_method: _TypeAlias = _typing.Literal["preset", "rules", "gradient"]  # noqa: Y015
     _WhichOneofArgType_method: _TypeAlias = _typing.Literal["method", b"method"]  # noqa: Y015
