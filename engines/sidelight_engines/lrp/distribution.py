@@ -92,9 +92,10 @@ def distribute(node: Node, step: LinearStep, rule: Rule, relevance: Any) -> Any:
         case AlphaBetaX():
             return _alpha_beta_x(node, step, rule, relevance)
         case WSquare():
-            return _by_weights(node, step, step.weights.squared, rule.epsilon, relevance)
+            bias = None if rule.ignore_bias or step.bias is None else step.bias * step.bias
+            return _by_weights(node, step, step.weights.squared, bias, rule.epsilon, relevance)
         case Flat():
-            return _by_weights(node, step, step.weights.ones, rule.epsilon, relevance)
+            return _by_weights(node, step, step.weights.ones, None, rule.epsilon, relevance)
         case ZBox():
             return _z_box(node, step, rule, relevance)
         case Pass():
@@ -332,17 +333,20 @@ def _alpha_beta_x(node: Node, step: LinearStep, rule: AlphaBetaX, relevance: Any
     )
 
 
-def _by_weights(node: Node, step: LinearStep, weights: Any, epsilon: float, relevance: Any) -> Any:
+def _by_weights(node: Node, step: LinearStep, weights: Any, bias: Any, epsilon: float, relevance: Any) -> Any:
     """Shares that hang on the weights alone: w-square and flat."""
     import tensorflow as tf
 
     where = step.y_where
     ones = ones_like_one(step.x, step.x_where.axis)
     whole = step.map.forward(ones, weights)
+    if bias is not None:
+        whole += bias
     factor = tf.math.divide_no_nan(tf.cast(whole > 0, whole.dtype), whole + epsilon)
     s = node.meet(lambda r, f: r * f, where, [relevance], [factor])
     if epsilon > 0:
         node.book_total("stabiliser", epsilon * node.replicas.total(s, where))
+    _book_bias(node, step, s, bias)
     empty = tf.cast(whole == 0, whole.dtype)
     node.book("empty_branch", node.meet(lambda r, e: r * e, where, [relevance], [empty]), where)
     return step.back(s, weights)
@@ -351,9 +355,11 @@ def _by_weights(node: Node, step: LinearStep, weights: Any, epsilon: float, rele
 def _z_box(node: Node, step: LinearStep, rule: ZBox, relevance: Any) -> Any:
     import tensorflow as tf
 
-    low, high = node.options.box(step.map.x)
-    low = tf.cast(low if rule.low is None else rule.low, step.x.dtype)
-    high = tf.cast(high if rule.high is None else rule.high, step.x.dtype)
+    given = node.options.box(step.map.x) if rule.low is None or rule.high is None else (0.0, 0.0)
+    low, high = (
+        tf.cast(end if own is None else own, step.x.dtype)
+        for end, own in zip(given, (rule.low, rule.high), strict=True)
+    )
     weights = step.weights
     ones = ones_like_one(step.x, step.x_where.axis)
     # Padding holds neither the least nor the greatest value, so the map itself must see them.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sidelight_engines.lrp.presets import LayerKind
+from sidelight_engines.lrp.view import GraphView
 from sidelight_engines.runtime.runtime import Array
 
 
@@ -33,6 +34,19 @@ class LinearMap(ABC):
     def x(self) -> Any:
         """The tensor x."""
         return self.op.inputs[self.position]
+
+    def weight(self, view: GraphView) -> Any:
+        """W: an array if its value is known, else the tensor; None if the map has none."""
+        if self.weight_position is None:
+            return None
+        tensor = self.op.inputs[self.weight_position]
+        value = view.constant(tensor)
+        return tensor if value is None else value
+
+    @property
+    def weight_tensor(self) -> Any:
+        """The tensor that holds W as it is; None if none does."""
+        return None if self.weight_position is None else self.op.inputs[self.weight_position]
 
     @property
     def u(self) -> Any:
@@ -127,7 +141,7 @@ class Convolution(LinearMap):
         self._pads = [explicit[i : i + 2] for i in range(0, len(explicit), 2)] if self._padding == "EXPLICIT" else None
         self._dilations = list(op.get_attr("dilations"))
         inner = op.inputs[1].shape[-2]
-        self._groups = (self.x.shape[-1] or inner) // inner
+        self._groups = (op.inputs[0].shape[-1] or inner) // inner
 
     def forward(self, x: Any, weights: Any) -> Any:
         """See LinearMap."""
@@ -185,6 +199,39 @@ class Convolution(LinearMap):
                 keep = shape[axis] - step + 1
                 weights = weights[tuple(slice(keep) if i == axis else slice(None) for i in range(len(shape)))]
         return weights
+
+
+class SplitConvolution(Convolution):
+    """A convolution in groups written as several: its input is split, each part convolved, the results joined.
+
+    Args:
+        joined: the operation that joins them.
+        parts: the convolutions, in the order of the groups.
+        source: what is split.
+    """
+
+    def __init__(self, joined: Any, parts: Sequence[Any], source: Any) -> None:
+        super().__init__(parts[0])
+        self.op = joined
+        self.weight_position = None
+        self._parts = tuple(parts)
+        self._source = source
+        self._groups = len(parts)
+
+    @property
+    def x(self) -> Any:
+        """See LinearMap."""
+        return self._source
+
+    def weight(self, view: GraphView) -> Any:
+        """See LinearMap; the kernels of all groups in one."""
+        import tensorflow as tf
+
+        values = [view.constant(part.inputs[1]) for part in self._parts]
+        known = [value for value in values if value is not None]
+        if len(known) == len(values):
+            return np.concatenate(known, axis=-1)
+        return tf.concat([part.inputs[1] for part in self._parts], -1)
 
 
 class DepthwiseConvolution(LinearMap):

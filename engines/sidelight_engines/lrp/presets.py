@@ -96,7 +96,10 @@ def _innvestigate(convolution: Rule, flat: bool = False) -> Preset:
 
 
 def _deep_taylor(bounded: bool) -> Preset:
-    rows = (PresetRow(AlphaBeta(1.0, 0.0, 0.0, ignore_bias=True), activated=True), PresetRow(WSquare(0.0)))
+    rows = (
+        PresetRow(AlphaBeta(1.0, 0.0, 0.0, ignore_bias=True), activated=True),
+        PresetRow(WSquare(0.0, ignore_bias=True)),
+    )
     box = (PresetRow(ZBox(epsilon=0.0), first=True),)
     return Preset((*box, *rows) if bounded else rows, Norm(0.0), positive_start=True)
 

@@ -109,6 +109,7 @@ class LrpProgram:
         self._input_names: tuple[str, ...] = ()
         self._layer_names: tuple[str, ...] = ()
         self._names = tuple(prepared.frozen.inputs)
+        self._given: dict[str, Any] = {}
         specs = [tf.TensorSpec(prepared.shapes[name], prepared.dtypes[name]) for name in self._names]
         if recipe.start is StartKind.CLASSES:
             specs.append(tf.TensorSpec([recipe.targets, None], tf.int32))
@@ -145,7 +146,7 @@ class LrpProgram:
         import tensorflow as tf
 
         prepared, recipe = self._prepared, self._recipe
-        inputs = dict(zip(self._names, values, strict=False))
+        inputs = self._given = dict(zip(self._names, values, strict=False))
         names = [prepared.target, *(name for name in recipe.layers if self._known(name))]
         target, *tapped = import_frozen(prepared.frozen, inputs, names)
         view = GraphView(inputs, target, prepared.origins.layer)
@@ -178,6 +179,7 @@ class LrpProgram:
         )
         walking = Walking(view, replicas, options)
         found = walk(walking, chains, start.relevance)
+        self._given = {}
         self.applied = tuple(walking.applied)
         self.ledger_layers = walking.ledger.layers
         self.row_bytes = _row_bytes(view, walking, recipe.targets)
@@ -229,18 +231,24 @@ class LrpProgram:
                 "it is missing, and a z-box needs it",
                 "give input_minimum and input_maximum, or low and high with the rule",
             )
-        prepared = self._prepared
-        ends = []
         with tf.init_scope():
-            for end in (0, 1):
-                feed = {name: _one(self._box[name][end], prepared, name) for name in prepared.frozen.inputs}
-
-                def compute(feed: Mapping[str, Any] = feed) -> Any:
-                    given = {name: tf.constant(value) for name, value in feed.items()}
-                    return import_frozen(prepared.frozen, given, [tensor.name])
-
-                ends.append(np.asarray(tf.function(compute, autograph=False)()[0]))
+            ends = [self._sent(tensor, end) for end in (0, 1)]
         return np.minimum(*ends), np.maximum(*ends)
+
+    def _sent(self, tensor: Any, end: int) -> Array:
+        import tensorflow as tf
+
+        prepared, box = self._prepared, self._box or {}
+        feed = {name: _one(box[name][end], prepared, name) for name in prepared.frozen.inputs}
+        own = next((name for name, given in self._given.items() if given is tensor), None)
+        if own is not None:
+            return feed[own]
+
+        def compute() -> Any:
+            given = {name: tf.constant(value) for name, value in feed.items()}
+            return import_frozen(prepared.frozen, given, [tensor.name])
+
+        return np.asarray(tf.function(compute, autograph=False)()[0])
 
 
 def _one(value: Array, prepared: PreparedGraph, name: str) -> Array:

@@ -110,16 +110,18 @@ class AlphaBetaX:
 
 @dataclass(frozen=True)
 class WSquare:
-    """Contributions w_ij^2, whatever the input; no bias.
+    """Contributions w_ij^2 and b_j^2, whatever the input.
 
     Attributes:
         epsilon: the stabiliser, at least 0.
+        ignore_bias: leaves b_j out.
     """
 
     epsilon: float = 1e-6
+    ignore_bias: bool = False
 
     def __str__(self) -> str:
-        return f"w_square(epsilon={self.epsilon:g})"
+        return f"w_square(epsilon={self.epsilon:g}{_bias(self.ignore_bias)})"
 
 
 @dataclass(frozen=True)

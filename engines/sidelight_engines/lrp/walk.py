@@ -203,12 +203,11 @@ def _weights(node: Node, chain: Chain, scale: Any, dtype: Any) -> Weights:
     import numpy as np
 
     linear = chain.map
-    if linear.weight_position is None:
-        return Weights(np.ones(()), dtype)
-    tensor = linear.op.inputs[linear.weight_position]
-    value = node.view.constant(tensor)
-    if scale is None:
-        return Weights(wide(tensor) if value is None else value, dtype, tensor)
+    value = linear.weight(node.view)
     if value is None:
-        return Weights(linear.scaled(wide(tensor), scale.astype(dtype.as_numpy_dtype)), dtype)
-    return Weights(linear.scaled(value.astype(np.float64), scale), dtype)
+        return Weights(np.ones(()), dtype)
+    if scale is None:
+        return Weights(value, dtype, linear.weight_tensor)
+    if isinstance(value, np.ndarray):
+        return Weights(linear.scaled(value.astype(np.float64), scale), dtype)
+    return Weights(linear.scaled(wide(value), scale.astype(dtype.as_numpy_dtype)), dtype)

@@ -10,6 +10,7 @@ from sidelight_engines.lrp.maps import (
     Einsum,
     LinearMap,
     MatMul,
+    SplitConvolution,
     TransposedConvolution,
 )
 from sidelight_engines.lrp.ops.registry import linear_map
@@ -20,6 +21,35 @@ from sidelight_engines.lrp.view import GraphView
 def convolution(op: Any, view: GraphView) -> LinearMap | None:
     """A convolution with a constant kernel, channels last."""
     return Convolution(op) if _reads_first(op, view) and _channels_last(op) else None
+
+
+@linear_map("ConcatV2")
+def split_convolution(op: Any, view: GraphView) -> LinearMap | None:
+    """A convolution in groups as lowering writes it: split, convolve each part, join."""
+    parts = [tensor.op for tensor in op.inputs[:-1]]
+    axis = view.constant(op.inputs[-1])
+    if len(parts) < 2 or axis is None or any(part.type not in ("Conv2D", "Conv3D") for part in parts):
+        return None
+    last = op.outputs[0].shape.rank - 1
+    split = parts[0].inputs[0].op
+    fits = (
+        int(axis) % (last + 1) == last
+        and split.type == "Split"
+        and len(split.outputs) == len(parts)
+        and all(_reads_first(part, view) and _channels_last(part) for part in parts)
+        and all(part.inputs[0] is made for part, made in zip(parts, split.outputs, strict=True))
+        and all(len(view.readers(part.outputs[0])) == 1 for part in parts)
+        and len({_form(part) for part in parts}) == 1
+    )
+    along = view.constant(split.inputs[0]) if fits else None
+    if along is None or int(along) % (last + 1) != last or not view.depends(split.inputs[1]):
+        return None
+    return SplitConvolution(op, parts, split.inputs[1])
+
+
+def _form(op: Any) -> str:
+    names = ("strides", "padding", "dilations", *(["explicit_paddings"] if op.type == "Conv2D" else []))
+    return str([op.get_attr(name) for name in names])
 
 
 @linear_map("DepthwiseConv2dNative")
