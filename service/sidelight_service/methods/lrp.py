@@ -10,6 +10,9 @@ from google.protobuf.proto import parse_length_prefixed
 from sidelight.v1 import explanation_pb2, lrp_pb2, model_pb2, reference_pb2
 from sidelight_engines.errors import InvalidField, MethodNotSupported
 from sidelight_engines.lrp import Chunking, LrpParameters, propagate_relevance
+from sidelight_engines.lrp.prepared import find_output, prepare
+from sidelight_engines.lrp.request import make_request
+from sidelight_engines.lrp.validation import check_parameters
 from sidelight_engines.runtime.runtime import Array
 
 from sidelight_service.convert.instances import inline_inputs
@@ -62,6 +65,9 @@ def check(context: MethodContext, payload: bytes) -> bytes:
         positions. Otherwise nothing.
     """
     task = _Task.read(context, payload)
+    check_parameters(task.parameters)
+    prepared = prepare(context.model, find_output(context.model.graph, task.parameters.target.output))
+    make_request(context.model, prepared, task.inputs, task.parameters, task.field)
     instances = lrp_pb2.ExplainLrpRequest.FromString(payload).instances
     if instances.WhichOneof("source") != "reference":
         return b""
