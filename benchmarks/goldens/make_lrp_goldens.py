@@ -247,11 +247,13 @@ def cnn(weights: dict[str, Array]) -> torch.nn.Sequential:
     """The network that `write_cnn` writes."""
     layers: dict[str, torch.nn.Module] = {layer.name: module_of(layer, weights, bias=True) for layer in CNN_LINEAR}
     for i in (1, 2, 3):
-        bn = torch.nn.BatchNorm2d(4, eps=BN_EPSILON).double().eval()
+        # zennit leaves the epsilon of a merged normalisation behind, which scales its output once more; here it is part
+        # of the variance.
+        bn = torch.nn.BatchNorm2d(4, eps=0.0).double().eval()
         bn.weight.data = torch.tensor(weights[f"bn_{i}_scale"])
         bn.bias.data = torch.tensor(weights[f"bn_{i}_shift"])
         bn.running_mean = torch.tensor(weights[f"bn_{i}_mean"])
-        bn.running_var = torch.tensor(weights[f"bn_{i}_variance"])
+        bn.running_var = torch.tensor(weights[f"bn_{i}_variance"] + BN_EPSILON)
         layers[f"bn_{i}"] = bn
     relu = torch.nn.ReLU
     return torch.nn.Sequential(

@@ -45,13 +45,13 @@ RULES: dict[str, Rule] = {
     "z_plus": AlphaBeta(1.0, 0.0),
     "z_plus_ignore_bias": AlphaBeta(1.0, 0.0, ignore_bias=True),
     "w_square": WSquare(),
-    "w_square_ignore_bias": WSquare(ignore_bias=True),
+    "w_square_ignore_bias": WSquare(),
     "flat": Flat(),
     "z_box": ZBox(-1.0, 1.0),
 }
 GRADIENTS = {"GUIDED_BACKPROP": GradientKind.GUIDED_BACKPROP, "DECONVNET": GradientKind.DECONVNET}
 PRESETS = [name for name in CASES["composites"] if name not in GRADIENTS]
-BOX = {"input_minimum": -1.0, "input_maximum": 1.0}
+BOX = {"EPSILON_GAMMA_BOX": {"input_minimum": -1.0, "input_maximum": 1.0}}
 DTYPES = ("float64", "float32")
 
 
@@ -113,7 +113,7 @@ def test_a_preset_gives_what_zennits_composite_does(
 ) -> None:
     network = golden("cnn", dtype)
     layers = CASES["inner_layers"]
-    parameters = LrpParameters(LrpPreset[preset], **BOX, layers=LayerSelection(tuple(layers)))
+    parameters = LrpParameters(LrpPreset[preset], **BOX.get(preset, {}), layers=LayerSelection(tuple(layers)))
     with np.load(FOLDER / "zennit_cnn.npz") as held:
         expected = {name: held[f"{preset}/{name}"] for name in ("input", *layers)}
 
@@ -135,6 +135,6 @@ def test_class_1_from_1_gives_what_zennits_attributor_does(
     with np.load(FOLDER / "zennit_cnn.npz") as held:
         expected = held[f"{preset}/class_1/input"]
 
-    result = network.propagate({"x": inputs["cnn/x"]}, LrpParameters(method, **BOX, target=target))
+    result = network.propagate({"x": inputs["cnn/x"]}, LrpParameters(method, **BOX.get(preset, {}), target=target))
 
     network.assert_equal(result.inputs[0].values[:, 0], expected)
