@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
 from sidelight_engines.errors import InvalidField
 from sidelight_engines.graph.graph import Graph
 from sidelight_engines.lrp.chains import Chain
-from sidelight_engines.lrp.ops.activations import SINGLE
-from sidelight_engines.lrp.ops.registry import pattern_at
 from sidelight_engines.lrp.origins import Origins
 from sidelight_engines.lrp.parameters import (
     LayerPosition,
@@ -25,8 +22,6 @@ from sidelight_engines.lrp.presets import PRESETS, LrpPreset, Preset
 from sidelight_engines.lrp.rules import Norm, Rule
 from sidelight_engines.lrp.view import GraphView
 
-_MOVES = frozenset({"BatchToSpaceND", "Cast", "ExpandDims", "Identity", "Reshape", "Squeeze", "Transpose"})
-
 
 class Assignment:
     """The rules of one model under one request.
@@ -39,7 +34,8 @@ class Assignment:
         origins: where nodes come from.
 
     Attributes:
-        sums: the rule of sums and averages that no entry matches.
+        sums: the rule of sums that no entry matches.
+        averages: the rule of averages that no entry matches.
     """
 
     def __init__(
@@ -57,11 +53,12 @@ class Assignment:
         if isinstance(method, LrpPreset):
             self._preset: Preset | None = PRESETS[method]
             self._map = RuleMap()
-            self.sums: Norm = self._preset.sums
+            self.sums: Rule = self._preset.sums
+            self.averages: Rule = self._preset.averages
         else:
             self._preset = None
             self._map = _resolved(method, graph)
-            self.sums = Norm()
+            self.sums = self.averages = Norm()
         self._check_entries()
 
     def rule_of(self, name: str) -> Rule | None:
@@ -76,24 +73,11 @@ class Assignment:
 
     def _from_preset(self, preset: Preset, chain: Chain) -> Rule:
         first = LayerPosition.FIRST in self._positions.get(chain.map.op.name, ())
-        activated = any(row.activated for row in preset.rows) and self._activated(chain.end.outputs[0])
         return next(
             row.rule
             for row in preset.rows
-            if (row.kind is None or row.kind is chain.map.kind)
-            and (first or not row.first)
-            and (activated or not row.activated)
+            if (row.kind is None or row.kind is chain.map.kind) and (first or not row.first)
         )
-
-    def _activated(self, tensor: Any) -> bool:
-        readers = self._view.readers(tensor)
-        if not readers:
-            return False
-        through = [op.outputs[0] for op in readers if op.type in _MOVES]
-        direct = [op for op in readers if op.type not in _MOVES]
-        if any(op.type in SINGLE or pattern_at(op, self._view) is not None for op in direct):
-            return True
-        return any(self._activated(made) for made in through)
 
     def _matches(self, match: Match, name: str) -> bool:
         chain = self._chains.get(name)

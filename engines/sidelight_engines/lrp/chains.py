@@ -129,6 +129,13 @@ def _move(op: Any, state: _State, view: GraphView) -> bool:
         if not gone or set(gone) & set(state.places):
             return False
         state.places = [held - sum(axis < held for axis in gone) for held in state.places]
+    elif op.type in ("Slice", "StridedSlice"):
+        made = op.outputs[0].shape
+        # What is cut off behind a transposed convolution has no relevance.
+        if state.places != [last] or made.rank != state.rank or made[last] != state.shape[last] or made[last] is None:
+            return False
+        if op.type == "StridedSlice" and (op.get_attr("shrink_axis_mask") or op.get_attr("new_axis_mask")):
+            return False
     elif op.type != "BatchToSpaceND" or state.places != [last]:
         return False
     state.rank = op.outputs[0].shape.rank

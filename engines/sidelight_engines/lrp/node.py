@@ -25,7 +25,8 @@ class Options:
 
     Attributes:
         rule_of: the name of an operation -> the rule that the caller's map, or the preset, gives it; None for none.
-        sums: the rule of sums and averages that have none.
+        sums: the rule of sums that have none.
+        averages: the rule of averages that have none.
         empty_branch: what becomes of relevance in empty branches.
         fallback: what becomes of operations without an entry.
         attention: how products in attention are treated.
@@ -34,6 +35,7 @@ class Options:
 
     rule_of: Callable[[str], Rule | None]
     sums: Rule
+    averages: Rule
     empty_branch: EmptyBranchPolicy
     fallback: LrpFallback
     attention: AttentionRule

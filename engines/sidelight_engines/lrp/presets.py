@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from sidelight_engines.lrp.rules import AlphaBeta, Epsilon, Flat, Gamma, Norm, Rule, WSquare, ZBox
+from sidelight_engines.lrp.rules import AlphaBeta, Epsilon, Flat, Gamma, Norm, Rule, ZBox
 
 
 class LrpPreset(Enum):
@@ -33,7 +33,10 @@ class LrpPreset(Enum):
     SEQUENTIAL_B_FLAT = "sequential_b_flat"
     """iNNvestigate: SEQUENTIAL_B with flat at the input."""
     DEEP_TAYLOR = "deep_taylor"
-    """iNNvestigate: z+ without bias before an activation, w-square elsewhere; only positive logits start."""
+    """iNNvestigate: z+ without bias, averages flat; only positive logits start.
+
+    iNNvestigate 2.1.2 has w-square for layers without activation, but takes every Keras layer to have one.
+    """
     DEEP_TAYLOR_BOUNDED = "deep_taylor_bounded"
     """DEEP_TAYLOR with z-box at the input."""
 
@@ -55,13 +58,11 @@ class PresetRow:
         rule: the rule.
         kind: the kind of operation; None for all.
         first: whether the row is for operations alone that no other with weights comes before.
-        activated: whether the row is for operations alone that an activation function follows.
     """
 
     rule: Rule
     kind: LayerKind | None = None
     first: bool = False
-    activated: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,14 @@ class Preset:
 
     Attributes:
         rows: the rules of operations with weights, by precedence; the last fits every operation.
-        sums: the rule of sums and averages.
+        sums: the rule of sums.
+        averages: the rule of averages.
         positive_start: whether only the positive part of what is explained starts.
     """
 
     rows: tuple[PresetRow, ...]
-    sums: Norm = Norm()  # noqa: RUF009 - it is frozen
+    sums: Rule = Norm()  # noqa: RUF009 - it is frozen
+    averages: Rule = Norm()  # noqa: RUF009
     positive_start: bool = False
 
     @property
@@ -92,16 +95,13 @@ def _zennit(convolution: Rule, first: PresetRow | None = None, dense: Rule | Non
 # What iNNvestigate divides by is stabilised only where it is exactly 0, which is the mask of empty branches here.
 def _innvestigate(convolution: Rule, flat: bool = False) -> Preset:
     rows = (PresetRow(convolution, LayerKind.CONVOLUTION), PresetRow(Epsilon(0.1)))
-    return Preset((PresetRow(Flat(0.0), first=True), *rows) if flat else rows, Norm(0.0))
+    return Preset((PresetRow(Flat(0.0), first=True), *rows) if flat else rows, Norm(0.0), Norm(0.0))
 
 
 def _deep_taylor(bounded: bool) -> Preset:
-    rows = (
-        PresetRow(AlphaBeta(1.0, 0.0, 0.0, ignore_bias=True), activated=True),
-        PresetRow(WSquare(0.0, ignore_bias=True)),
-    )
-    box = (PresetRow(ZBox(epsilon=0.0), first=True),)
-    return Preset((*box, *rows) if bounded else rows, Norm(0.0), positive_start=True)
+    row = PresetRow(AlphaBeta(1.0, 0.0, 0.0, ignore_bias=True))
+    rows = (PresetRow(ZBox(epsilon=0.0), first=True), row) if bounded else (row,)
+    return Preset(rows, Norm(0.0), Flat(0.0), positive_start=True)
 
 
 _Z_PLUS = AlphaBeta(1.0, 0.0)

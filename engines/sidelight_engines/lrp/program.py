@@ -172,6 +172,7 @@ class LrpProgram:
         options = Options(
             rule_of=assignment.rule_of,
             sums=assignment.sums,
+            averages=assignment.averages,
             empty_branch=recipe.empty_branch,
             fallback=recipe.fallback,
             attention=recipe.attention,

@@ -168,7 +168,7 @@ def _through_chain(node: Node, chain: Chain, relevance: Any, pass_layers: Any) -
             relevance = move_back(Node(link, node.walking, [relevance]), relevance)
     node.keep(chain.map.u, relevance)
     step = _step(node, chain)
-    rule = node.rule() or node.options.sums
+    rule = node.rule() or node.options.averages
     node.apply(rule)
     return [(chain.map.x, distribute(node, step, rule, relevance))]
 
