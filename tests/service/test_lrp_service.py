@@ -212,9 +212,7 @@ async def test_a_job_in_slices_equals_the_call(tmp_path: Path) -> None:
     request.render.format = explanation_pb2.PICTURE_FORMAT_SVG
     async with job_server(models, tmp_path / "data", "small") as jobs:
         direct = await jobs.server.explain.ExplainLrp(request)
-        created = await jobs.stub.CreateJob(
-            job_service_pb2.CreateJobRequest(request=job_pb2.JobRequest(lrp=request))
-        )
+        created = await jobs.stub.CreateJob(job_service_pb2.CreateJobRequest(request=job_pb2.JobRequest(lrp=request)))
         ended = await jobs.ended(created.job.id)
         result = (await jobs.stub.GetJobResult(job_service_pb2.GetJobResultRequest(id=created.job.id))).result.lrp
 
