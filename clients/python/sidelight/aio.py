@@ -266,9 +266,7 @@ class AsyncClient(AsyncSimilarityCalls):
     ) -> AsyncJob[ActivationPatternExplanation]:
         """See `sidelight.Client.submit_activation_pattern`."""
         request = activation_pattern_request(model, x, options, self._max_message_bytes)
-        create = create_request(request, idempotency_key, self._max_message_bytes)
-        answer = await self._call(self._jobs.CreateJob, create, Deadline(timeout))
-        return AsyncJob(decode_job(answer.job), self, self._jobs)
+        return await self._submit(request, idempotency_key, timeout)
 
     @shows_influence_options
     async def influence(
@@ -298,9 +296,7 @@ class AsyncClient(AsyncSimilarityCalls):
     ) -> AsyncJob[InfluenceExplanation]:
         """See `sidelight.Client.submit_influence`."""
         request = influence_request(model, x, reference, options)
-        create = create_request(request, idempotency_key, self._max_message_bytes)
-        answer = await self._call(self._jobs.CreateJob, create, Deadline(timeout))
-        return AsyncJob(decode_job(answer.job), self, self._jobs)
+        return await self._submit(request, idempotency_key, timeout)
 
     @shows_lrp_options
     async def lrp(

@@ -424,9 +424,7 @@ class Client(SimilarityCalls):
             SidelightError: the call failed.
         """
         request = activation_pattern_request(model, x, options, self._max_message_bytes)
-        create = create_request(request, idempotency_key, self._max_message_bytes)
-        answer = self._call(self._jobs.CreateJob, create, Deadline(timeout))
-        return Job(decode_job(answer.job), self, self._jobs)
+        return self._submit(request, idempotency_key, timeout)
 
     @shows_influence_options
     def influence(
@@ -509,9 +507,7 @@ class Client(SimilarityCalls):
                 raised by `Job.result`.
         """
         request = influence_request(model, x, reference, options)
-        create = create_request(request, idempotency_key, self._max_message_bytes)
-        answer = self._call(self._jobs.CreateJob, create, Deadline(timeout))
-        return Job(decode_job(answer.job), self, self._jobs)
+        return self._submit(request, idempotency_key, timeout)
 
     @shows_lrp_options
     def lrp(
