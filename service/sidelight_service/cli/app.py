@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sidelight_service.cli import activation_pattern, demo, jobs, linearity, models, references, serve
+from sidelight_service.cli import activation_pattern, demo, jobs, linearity, models, references, report, serve
 
 app = typer.Typer(
     name="sidelight",
@@ -20,6 +20,7 @@ explain.command("activation-pattern")(activation_pattern.activation_pattern)
 
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
+app.command("report")(report.report)
 app.add_typer(models.group, name="models")
 app.add_typer(jobs.group, name="jobs")
 app.add_typer(references.group, name="references")

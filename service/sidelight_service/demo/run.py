@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 from sidelight_service.demo.activation_pattern import explain_activation_patterns
 from sidelight_service.demo.digits import Digits, prepare_models
 from sidelight_service.demo.linearity import explain_linearity
+from sidelight_service.demo.report import write_report
 from sidelight_service.demo.server import running_server
 from sidelight_service.demo.stage import ONNX, REFERENCE, DemoFailed, Stage, heading, say
 
 if TYPE_CHECKING:
     from sidelight import Client
 
-# One per family of explanations, in the order shown.
-STEPS: tuple[Callable[[Stage], None], ...] = (explain_linearity, explain_activation_patterns)
+# One per family of explanations, in the order shown, and the report of all of them.
+STEPS: tuple[Callable[[Stage], None], ...] = (explain_linearity, explain_activation_patterns, write_report)
 _INSTANCES = 100
 
 
@@ -85,6 +86,7 @@ def _say_how_to_go_on(inputs: Path, directory: Path, server: str) -> None:
         f"sidelight explain activation-pattern {server}--model {ONNX} --reference {REFERENCE} --layers conv_1,relu_3 "
         f"--plot {directory / 'patterns.png'}"
     )
+    say(f"sidelight report {server}--model {ONNX} --reference {REFERENCE} --out {directory / 'again.html'}")
 
 
 def _wait_for_interrupt() -> None:

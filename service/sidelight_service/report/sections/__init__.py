@@ -1,0 +1,11 @@
+"""The sections of a report, one file per family."""
+
+from sidelight_service.report.sections.activation_pattern import ACTIVATION_PATTERN
+from sidelight_service.report.sections.family import Family
+from sidelight_service.report.sections.linearity import LINEARITY
+from sidelight_service.report.sections.model import describe_model
+
+FAMILIES: tuple[Family, ...] = (LINEARITY, ACTIVATION_PATTERN)
+"""In the order of the page."""
+
+__all__ = ["FAMILIES", "Family", "describe_model"]
