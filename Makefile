@@ -29,6 +29,7 @@ DEMO_READY := .venv/.sidelight-demo
 SETUP_READY := .venv/.sidelight-setup
 PROTO_READY := .venv-proto/.sidelight-setup
 BENCH_READY := .venv-bench/.sidelight-setup
+ETHIK_READY := .venv-bench-ethik/.sidelight-setup
 IMAGE_READY := .venv-image/.sidelight-setup
 BUF_READY := tools/buf/node_modules/.sidelight-setup
 TYPESCRIPT_READY := clients/typescript/node_modules/.sidelight-setup
@@ -72,6 +73,11 @@ $(BENCH_READY): benchmarks/requirements-reference.txt
 	.venv-bench/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
+$(ETHIK_READY): benchmarks/goldens/requirements-influence.txt
+	$(call make_venv,.venv-bench-ethik)
+	.venv-bench-ethik/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
 $(IMAGE_READY): tools/image/requirements.txt
 	$(call make_venv,.venv-image)
 	.venv-image/bin/python -m pip install --quiet --requirement $<
@@ -100,8 +106,9 @@ demo: $(DEMO_READY) ## Train a small model, serve it, explain it
 	.venv/bin/sidelight demo
 
 .PHONY: bench
-bench: $(SETUP_READY) $(BENCH_READY) ## Measure against the reference libraries, which get an environment of their own
-	.venv/bin/python -m benchmarks --reference-python .venv-bench/bin/python
+bench: $(SETUP_READY) $(BENCH_READY) $(ETHIK_READY) ## Measure against the reference libraries, which get an environment of their own
+	.venv/bin/python -m benchmarks --reference-python .venv-bench/bin/python \
+		--ethik-python .venv-bench-ethik/bin/python
 
 ##### Checking it
 
@@ -177,7 +184,7 @@ clients-typescript: $(TYPESCRIPT_READY) ## Build and test the TypeScript client
 
 .PHONY: clean
 clean: ## Remove everything that was made here, environments included
-	rm -rf .venv .venv-proto .venv-bench .venv-image build dist clients/typescript/dist .demo \
+	rm -rf .venv .venv-proto .venv-bench .venv-bench-ethik .venv-image build dist clients/typescript/dist .demo \
 		tools/buf/node_modules clients/typescript/node_modules \
 		.pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

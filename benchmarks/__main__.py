@@ -9,7 +9,7 @@ from pathlib import Path
 # Before TensorFlow is imported by anything.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from benchmarks import linearity, patterns, similarity
+from benchmarks import influence, linearity, patterns, similarity
 
 _RESULTS = Path(__file__).parent / "results"
 
@@ -23,7 +23,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to keep the trained network")
     parser.add_argument("--references", type=int, default=similarity.REFERENCES, help="references that are indexed")
     parser.add_argument("--examples", type=int, default=patterns.EXAMPLES, help="images whose patterns are counted")
-    parser.add_argument("--only", choices=["linearity", "similarity", "patterns"], help="one benchmark of them")
+    parser.add_argument("--ethik-python", type=Path, help="the interpreter with ethik")
+    parser.add_argument("--only", choices=["linearity", "similarity", "patterns", "influence"], help="one benchmark")
     parser.add_argument("--results", type=Path, default=_RESULTS, help="where to write the results")
     given = parser.parse_args()
     common = {"images": given.images, "reference_python": given.reference_python, "repetitions": given.repetitions}
@@ -34,6 +35,9 @@ def main() -> None:
         ),
         "patterns": lambda: patterns.run(
             patterns.Setting(images=given.images, repetitions=given.repetitions, examples=given.examples)
+        ),
+        "influence": lambda: influence.run(
+            influence.Setting(given.images, ethik_python=given.ethik_python, repetitions=given.repetitions)
         ),
     }
     for name, run in runs.items():

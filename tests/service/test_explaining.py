@@ -24,6 +24,7 @@ from sidelight.v1 import (
 from sidelight_engines.graph.graph import ModelFormat
 from sidelight_engines.linearity import GridSampling, LinearityParameters, UniformRange, measure_linearity
 from sidelight_engines.model import open_model
+from sidelight_service.methods.names import BUILT
 
 
 async def test_linearity_over_the_wire_is_the_engines_own(start: Start, repository: Path) -> None:
@@ -315,7 +316,8 @@ async def test_a_server_tells_its_methods_and_limits(start: Start) -> None:
 
     info = await stub.GetServerInfo(server_service_pb2.GetServerInfoRequest())
 
-    assert list(info.methods) == [model_pb2.METHOD_LINEARITY, model_pb2.METHOD_ACTIVATION_PATTERN]
+    assert list(info.methods) == sorted(BUILT.values())
+    assert model_pb2.METHOD_LINEARITY in info.methods
     assert (info.max_message_bytes, info.queue_limit) == (2 << 20, 3)
     assert info.max_call_duration.ToMilliseconds() == 1500
     assert info.version
@@ -326,7 +328,6 @@ async def test_a_server_tells_its_methods_and_limits(start: Start) -> None:
     [
         "ExplainService/ExplainSimilarity",
         "ExplainService/ExplainLrp",
-        "ExplainService/ExplainInfluence",
     ],
 )
 async def test_a_method_that_is_not_built_yet_says_so(shared_server: Running, method: str) -> None:

@@ -35,6 +35,7 @@ from sidelight.errors import (
     Unavailable,
     Unimplemented,
 )
+from sidelight.influence import InfluenceExplanation
 from sidelight.job import Job
 from sidelight.jobs import JobFailure, JobInfo, JobProgress
 from sidelight.linearity import LayerLinearity, LinearityExplanation, LinearityParameters
@@ -69,6 +70,7 @@ __all__ = [
     "FailedPrecondition",
     "FieldViolation",
     "GradientCheck",
+    "InfluenceExplanation",
     "InternalError",
     "InvalidArgument",
     "Job",

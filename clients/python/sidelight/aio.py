@@ -23,6 +23,9 @@ from sidelight.channel import DEFAULT_MAX_MESSAGE_BYTES, Option, channel_options
 from sidelight.client import Progress
 from sidelight.decode import decode_model, decode_model_detail, decode_server_info
 from sidelight.errors import from_rpc_error
+from sidelight.influence import InfluenceExplanation
+from sidelight.influence_decode import decode_influence
+from sidelight.influence_options import InfluenceOptions, check_size, influence_request, shows_influence_options
 from sidelight.jobs import create_request, decode_job, list_request, unknown_job
 from sidelight.linearity import LinearityExplanation
 from sidelight.linearity_options import LinearityOptions, instances, linearity_request, shows_linearity_options
@@ -260,6 +263,38 @@ class AsyncClient:
     ) -> AsyncJob:
         """See `sidelight.Client.submit_activation_pattern`."""
         request = activation_pattern_request(model, x, options, self._max_message_bytes)
+        create = create_request(request, idempotency_key, self._max_message_bytes)
+        answer = await self._call(self._jobs.CreateJob, create, Deadline(timeout))
+        return AsyncJob(decode_job(answer.job), self, self._jobs)
+
+    @shows_influence_options
+    async def influence(
+        self,
+        model: str | None = None,
+        x: Inputs | ReferenceSelection | None = None,
+        *,
+        reference: str | ReferenceSelection | None = None,
+        timeout: float | None = None,
+        **options: Unpack[InfluenceOptions],
+    ) -> InfluenceExplanation:
+        """See `sidelight.Client.influence`."""
+        request = influence_request(model, x, reference, options)
+        check_size(request, self._max_message_bytes)
+        return decode_influence(await self._call(self._explain.ExplainInfluence, request, Deadline(timeout)))
+
+    @shows_influence_options
+    async def submit_influence(
+        self,
+        model: str | None = None,
+        x: Inputs | ReferenceSelection | None = None,
+        *,
+        reference: str | ReferenceSelection | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[InfluenceOptions],
+    ) -> AsyncJob:
+        """See `sidelight.Client.submit_influence`."""
+        request = influence_request(model, x, reference, options)
         create = create_request(request, idempotency_key, self._max_message_bytes)
         answer = await self._call(self._jobs.CreateJob, create, Deadline(timeout))
         return AsyncJob(decode_job(answer.job), self, self._jobs)

@@ -50,10 +50,10 @@ def to_tensor(array: NDArray[Any], what: str) -> tensor_pb2.Tensor:
 
 
 def from_tensor(tensor: tensor_pb2.Tensor) -> NDArray[Any]:
-    """Reads a tensor of a response, which holds raw bytes; the array is read-only."""
-    names = {number: name for name, number in _DATA_TYPES.items()}
-    dtype = np.dtype(names[tensor.data_type]).newbyteorder("<")
-    return np.frombuffer(tensor.raw, dtype).reshape(tuple(tensor.shape))
+    """Reads a tensor that the server has written, as raw bytes."""
+    name = next(name for name, value in _DATA_TYPES.items() if value == tensor.data_type)
+    flat = np.frombuffer(tensor.raw, np.dtype(name).newbyteorder("<"))
+    return flat.astype(name, copy=False).reshape(tuple(tensor.shape))
 
 
 def to_arrays(inputs: Inputs, what: str) -> dict[str, NDArray[Any]]:

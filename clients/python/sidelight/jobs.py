@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import grpc
+from google.protobuf.message import Message
 
 from sidelight.activation_pattern import ActivationPatternExplanation, decode_activation_pattern
 from sidelight.errors import FailedPrecondition, InvalidArgument, SidelightError, Unimplemented, error_of
+from sidelight.influence import InfluenceExplanation
+from sidelight.influence_decode import decode_influence
 from sidelight.linearity import LinearityExplanation
 from sidelight.linearity_run import decode_linearity
-from sidelight.v1 import activation_pattern_pb2, job_pb2, job_service_pb2, linearity_pb2
+from sidelight.v1 import job_pb2, job_service_pb2
 from sidelight.words import choose, word
 
-Explanation = LinearityExplanation | ActivationPatternExplanation
+Explanation = LinearityExplanation | ActivationPatternExplanation | InfluenceExplanation
 """What a job may come to."""
 
-ExplainRequest = linearity_pb2.ExplainLinearityRequest | activation_pattern_pb2.ExplainActivationPatternRequest
-"""What a job may be asked to do."""
+_DECODERS: Mapping[str, Callable[[job_pb2.JobResult], Explanation]] = {
+    "linearity": lambda result: decode_linearity([result.linearity]),
+    "activation_pattern": lambda result: decode_activation_pattern(result.activation_pattern),
+    "influence": lambda result: decode_influence(result.influence),
+}
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 """The states that a job does not leave."""
@@ -145,19 +151,22 @@ def _failure(error: job_pb2.JobError) -> JobFailure:
 
 
 def create_request(
-    request: ExplainRequest, idempotency_key: str | None, max_message_bytes: int
+    request: Message, idempotency_key: str | None, max_message_bytes: int
 ) -> job_service_pb2.CreateJobRequest:
     """Writes the call that creates a job.
+
+    Args:
+        request: the work: a message of one of the kinds that JobRequest may hold.
+        idempotency_key: the caller's own name for the call.
+        max_message_bytes: the largest message of the channel.
 
     Raises:
         InvalidArgument: no message has room for the request.
     """
-    work = job_pb2.JobRequest()
-    if isinstance(request, linearity_pb2.ExplainLinearityRequest):
-        work.linearity.CopyFrom(request)
-    else:
-        work.activation_pattern.CopyFrom(request)
-    created = job_service_pb2.CreateJobRequest(request=work, idempotency_key=idempotency_key or "")
+    created = job_service_pb2.CreateJobRequest(idempotency_key=idempotency_key or "")
+    for kind in job_pb2.JobRequest.DESCRIPTOR.oneofs_by_name["work"].fields:
+        if kind.message_type is request.DESCRIPTOR:
+            getattr(created.request, kind.name).CopyFrom(request)
     size = created.ByteSize()
     if size > max_message_bytes:
         raise InvalidArgument(
@@ -184,11 +193,10 @@ def decode_result(result: job_pb2.JobResult) -> Explanation:
         Unimplemented: it is of a kind that this client can not read.
     """
     kind = result.WhichOneof("outcome")
-    if kind == "activation_pattern":
-        return decode_activation_pattern(result.activation_pattern)
-    if kind != "linearity":
+    decode = _DECODERS.get(kind or "")
+    if decode is None:
         raise Unimplemented(f"this client can not read the result of a job of kind {kind!r}; use a newer one")
-    return decode_linearity([result.linearity])
+    return decode(result)
 
 
 def is_about_state(error: SidelightError) -> bool:

@@ -5,14 +5,22 @@ matplotlib is imported when the first picture is drawn.
 """
 
 from sidelight_engines.pictures.activation_pattern import class_neighbours, firing_rates, pattern_distances
+from sidelight_engines.pictures.influence_curves import influence_curves
+from sidelight_engines.pictures.influence_data import InfluenceDrawing
+from sidelight_engines.pictures.influence_heatmaps import influence_heatmaps
+from sidelight_engines.pictures.influence_ranking import influence_ranking
 from sidelight_engines.pictures.linearity import linearity_by_layer
 from sidelight_engines.pictures.picture import Picture, PictureFormat
 
 __all__ = [
+    "InfluenceDrawing",
     "Picture",
     "PictureFormat",
     "class_neighbours",
     "firing_rates",
+    "influence_curves",
+    "influence_heatmaps",
+    "influence_ranking",
     "linearity_by_layer",
     "pattern_distances",
 ]

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from sidelight_service.cli import activation_pattern, demo, jobs, linearity, models, references, report, serve
+from sidelight_service.cli import (
+    activation_pattern,
+    demo,
+    influence,
+    jobs,
+    linearity,
+    models,
+    references,
+    report,
+    serve,
+)
 
 app = typer.Typer(
     name="sidelight",
@@ -17,6 +27,7 @@ app = typer.Typer(
 explain = typer.Typer(help="Explain predictions of a model on a running server.", no_args_is_help=True)
 explain.command("linearity")(linearity.linearity)
 explain.command("activation-pattern")(activation_pattern.activation_pattern)
+explain.command("influence")(influence.influence)
 
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sidelight_service.cli import activation_pattern, linearity
+from sidelight_service.cli import activation_pattern, influence, linearity
 from sidelight_service.cli.linearity import check_targets
 from sidelight_service.cli.terminal import (
     DEFAULT_SERVER,
@@ -136,10 +136,13 @@ def result(
     check_targets(out, plot)
     with failures_reported(), sidelight.connect(server) as client:
         explanation = client.job(job, timeout=timeout).result(timeout=timeout)
-    if isinstance(explanation, sidelight.LinearityExplanation):
-        linearity.write(explanation, as_json=as_json, out=out, plot=plot)
-    else:
-        activation_pattern.write(explanation, as_json=as_json, out=out, plot=plot)
+    match explanation:
+        case sidelight.LinearityExplanation():
+            linearity.write(explanation, as_json=as_json, out=out, plot=plot)
+        case sidelight.ActivationPatternExplanation():
+            activation_pattern.write(explanation, as_json=as_json, out=out, plot=plot)
+        case sidelight.InfluenceExplanation():
+            influence.write(explanation, as_json=as_json, out=out, plot=plot)
 
 
 def follow(job: Job, timeout: float | None) -> None:

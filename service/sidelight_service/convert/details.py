@@ -38,13 +38,12 @@ def model_to_detail(model: Model) -> model_pb2.ModelDetail:
 
 def _methods(model: Model) -> list[model_pb2.MethodSupport]:
     gradient = model.gradient_support()
-    forward = model.forward_support()
     return [
         _support(model_pb2.METHOD_LINEARITY, linearity_support(model)),
         _support(model_pb2.METHOD_SIMILARITY, gradient),
         _support(model_pb2.METHOD_LRP, gradient),
         _support(model_pb2.METHOD_ACTIVATION_PATTERN, activation_pattern_support(model)),
-        _support(model_pb2.METHOD_INFLUENCE, forward),
+        _support(model_pb2.METHOD_INFLUENCE, influence_support(model)),
     ]
 
 
@@ -63,6 +62,18 @@ def activation_pattern_support(model: Model) -> Support:
     if texts:
         return Support(model.native_runtime, f"requests carry numbers alone, and input {texts[0]!r} takes text")
     return model.forward_support()
+
+
+def influence_support(model: Model) -> Support:
+    """Whether the model's own predictions can be explained by influence."""
+    inputs = model.graph.inputs
+    if len(inputs) == 1 and inputs[0].dtype.startswith(("float", "int", "uint", "bool")):
+        return model.forward_support()
+    listed = ", ".join(f"{spec.name} ({spec.dtype})" for spec in inputs)
+    return Support(
+        model.native_runtime,
+        f"it needs exactly one numeric input; the model has {listed}; give predictions, and the features as one tensor",
+    )
 
 
 def _support(method: model_pb2.Method.ValueType, support: Support) -> model_pb2.MethodSupport:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sidelight_service.demo.activation_pattern import explain_activation_patterns
 from sidelight_service.demo.digits import Digits, prepare_models
+from sidelight_service.demo.influence import explain_influence
 from sidelight_service.demo.linearity import explain_linearity
 from sidelight_service.demo.report import write_report
 from sidelight_service.demo.server import running_server
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
     from sidelight import Client
 
 # One per family of explanations, in the order shown, and the report of all of them.
-STEPS: tuple[Callable[[Stage], None], ...] = (explain_linearity, explain_activation_patterns, write_report)
+STEPS: tuple[Callable[[Stage], None], ...] = (
+    explain_linearity,
+    explain_activation_patterns,
+    explain_influence,
+    write_report,
+)
 _INSTANCES = 100
 
 
@@ -85,6 +91,10 @@ def _say_how_to_go_on(inputs: Path, directory: Path, server: str) -> None:
     say(
         f"sidelight explain activation-pattern {server}--model {ONNX} --reference {REFERENCE} --layers conv_1,relu_3 "
         f"--plot {directory / 'patterns.png'}"
+    )
+    say(
+        f"sidelight explain influence {server}--model {ONNX} --reference {REFERENCE} --taus 41 "
+        f"--plot-curves {directory / 'curves.png'}"
     )
     say(f"sidelight report {server}--model {ONNX} --reference {REFERENCE} --out {directory / 'again.html'}")
 

@@ -27,6 +27,7 @@ from sidelight_service.methods.names import BUILT
 from sidelight_service.references.resolving import leased, selections_in
 from sidelight_service.references.store import ReferenceStore
 from sidelight_service.repository.catalogue import Catalogue
+from sidelight_service.repository.leasing import leased_model
 from sidelight_service.settings import Settings
 from sidelight_service.worker.pool import WorkerPool
 
@@ -120,7 +121,7 @@ class Jobs:
         if work.method not in BUILT:
             raise NotBuiltYet(work.method, "the change log says which methods each release has")
         try:
-            with self._catalogue.lease(work.request.model):
+            with leased_model(self._catalogue, work.method, work.request):
                 pass
         except InvalidField as error:
             raise _within(work.field, error) from error

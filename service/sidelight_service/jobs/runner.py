@@ -22,6 +22,7 @@ from sidelight_service.jobs.work import Work, result_of, work_of
 from sidelight_service.references.resolving import leased
 from sidelight_service.references.store import Location, ReferenceStore
 from sidelight_service.repository.catalogue import Catalogue
+from sidelight_service.repository.leasing import leased_model
 from sidelight_service.status import Failure, error_info, reason_name
 from sidelight_service.worker.pool import WorkerPool
 
@@ -107,13 +108,14 @@ class JobRunner:
             )
         work = work_of(job_pb2.JobRequest.FromString(await self._store.request(record.id)))
         # Held to the end: a new version of the model does not disturb a job that runs.
-        with self._catalogue.lease(self._pinned(work.request.model, record)) as (version, serving):
-            done = await self._store.bind(record, version.folder.version, serving.digest)
+        pinned = self._pinned(work.request.model, record)
+        with leased_model(self._catalogue, work.method, work.request, pinned) as lease:
+            done = await self._store.bind(record, lease.version, lease.digest)
             if done < record.done:
-                logger.warning("job starts over: its model has changed", job=record.id, digest=serving.digest)
+                logger.warning("job starts over: its model has changed", job=record.id, digest=lease.digest)
             slicer = SLICERS.get(work.method)
             async with leased(self._references, work.request) as locations:
-                model = _Explained(serving.key, locations)
+                model = _Explained(lease.key, locations)
                 if slicer is None or not (slicer.needs_resolving(work.request) or slicer.count(work.request)):
                     response = await self._call(job, model, work.method, work.request.SerializeToString(), 0)
                 else:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from google.protobuf import duration_pb2
 from sidelight.v1 import explanation_pb2, model_pb2
 from sidelight_engines.control import Control
+from sidelight_engines.errors import InvalidField
 from sidelight_engines.model import Model
 
 from sidelight_service import __version__
@@ -22,7 +23,7 @@ class MethodContext:
     """What a method is given beside its request.
 
     Attributes:
-        model: the model.
+        opened: the model; None for a request that names none.
         name: its name in the repository.
         version: its version.
         digest: of its files.
@@ -33,7 +34,7 @@ class MethodContext:
         started: on the clock of time.monotonic().
     """
 
-    model: Model
+    opened: Model | None
     name: str
     version: int
     digest: str
@@ -42,6 +43,17 @@ class MethodContext:
     queue_seconds: float
     references: Mapping[str, Location] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def model(self) -> Model:
+        """The model.
+
+        Raises:
+            InvalidField: the request names none.
+        """
+        if self.opened is None:
+            raise InvalidField("model.name", "is empty, and the request needs the model", "name a model")
+        return self.opened
 
     def selector(self) -> Selector:
         """What resolves the selections of reference sets in the request."""

@@ -1,11 +1,18 @@
 """Which methods this server has: known to the front process, which must not import the engines."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from sidelight.v1 import model_pb2
 
 BUILT: Mapping[str, model_pb2.Method.ValueType] = {
     "ExplainLinearity": model_pb2.METHOD_LINEARITY,
     "ExplainActivationPattern": model_pb2.METHOD_ACTIVATION_PATTERN,
+    "ExplainInfluence": model_pb2.METHOD_INFLUENCE,
 }
 """The names of their RPCs -> the methods."""
+
+MODEL_OPTIONAL: Mapping[str, Callable[[Any], bool]] = {
+    "ExplainInfluence": lambda request: request.parameters.HasField("predictions"),
+}
+"""The methods that need no model for some requests -> whether a request is one of these."""

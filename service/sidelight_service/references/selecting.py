@@ -82,6 +82,21 @@ class SelectedExamples:
             found[spec.name] = as_input(self._pick(array), spec, self.field)
         return found
 
+    def single_array(self) -> Array:
+        """What they hold, where no model says what it takes.
+
+        Raises:
+            InvalidField: the set has several inputs.
+        """
+        available = self.reference.inputs
+        if len(available) > 1:
+            raise InvalidField(
+                self.field,
+                f"reference set {self.reference.header.name!r} holds inputs {sorted(available)}",
+                "name a set with a single one",
+            )
+        return self._pick(next(iter(available.values())))
+
     def _pick(self, array: Array) -> Array:
         if self.rows is None:
             return array

@@ -19,6 +19,7 @@ from sidelight_service.methods.names import BUILT
 from sidelight_service.references.resolving import leased
 from sidelight_service.references.store import ReferenceStore
 from sidelight_service.repository.catalogue import Catalogue
+from sidelight_service.repository.leasing import leased_model
 from sidelight_service.servicers.unbuilt import unbuilt_method
 from sidelight_service.worker.pool import WorkerPool
 
@@ -59,8 +60,8 @@ class Explanations:
         call.fields["model"] = request.model.name
         remaining = context.time_remaining()
         allowed = self._max_call_seconds if remaining is None else min(remaining, self._max_call_seconds)
-        with self._catalogue.lease(request.model) as (record, serving):
-            call.fields.update(version=record.folder.version, digest=serving.digest)
+        with leased_model(self._catalogue, method, request) as lease:
+            call.fields.update(version=lease.version, digest=lease.digest)
             deadline = time.monotonic() + allowed
             async with leased(self._references, request) as locations:
-                return await self._pool.run(method, serving.key, call.raw, deadline, locations)
+                return await self._pool.run(method, lease.key, call.raw, deadline, locations)

@@ -17,7 +17,7 @@ from sidelight_engines.model import Model, open_model
 
 from sidelight_service.convert.details import model_to_detail
 from sidelight_service.errors import CallTimedOut, WorkerLost
-from sidelight_service.methods import activation_pattern, linearity
+from sidelight_service.methods import activation_pattern, influence, linearity
 from sidelight_service.methods.context import MethodContext
 from sidelight_service.references.store import Location
 
@@ -26,6 +26,7 @@ METHODS: Mapping[str, Callable[[MethodContext, bytes], bytes]] = {
     "CheckLinearity": linearity.check,
     "DrawLinearity": linearity.draw,
     "ExplainActivationPattern": activation_pattern.explain,
+    "ExplainInfluence": influence.explain,
 }
 """The methods that this server has, by the name of the RPC; and what jobs do before and after their slices."""
 
@@ -108,17 +109,18 @@ class Host:
 
     def do_run(self, call: Call) -> bytes:
         """Runs a method; the serialized response."""
-        held = self._held(call)
+        # Without a key, the request names no model and its method can do without.
+        held = self._held(call) if call.arguments["key"] else None
         deadline: float = call.arguments["deadline"]
 
         def should_stop() -> bool:
             return call.cancelled.is_set() or time.monotonic() > deadline
 
         context = MethodContext(
-            model=held.model,
-            name=held.name,
-            version=held.version,
-            digest=held.digest,
+            opened=held.model if held else None,
+            name=held.name if held else "",
+            version=held.version if held else 0,
+            digest=held.digest if held else "",
             control=Control(should_stop=should_stop, progress=call.report),
             chunk_bytes=self._options.chunk_bytes,
             queue_seconds=call.arguments["waited"] + call.queue_seconds,

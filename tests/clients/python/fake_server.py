@@ -21,6 +21,7 @@ from grpc_status import rpc_status
 from sidelight.v1 import (
     explain_service_pb2_grpc,
     explanation_pb2,
+    influence_pb2,
     linearity_pb2,
     model_pb2,
     model_service_pb2,
@@ -52,6 +53,41 @@ class Failure:
         context.abort_with_status(rpc_status.to_status(status))
 
 
+def influence_response() -> influence_pb2.ExplainInfluenceResponse:
+    """Two of four features, two taus, two labels, one metric; the second target of the second was not reached."""
+    tensors = {
+        "feature_means": [5.0, 6.0],
+        "targets": [[4.0, 7.0], [6.0, 9.0]],
+        "influences": [[[0.25, 0.75], [0.5, 0.5]], [[0.25, 0.75], [1.0, 0.0]]],
+        "standard_errors": [[[0.1, 0.1], [0.2, 0.2]], [[0.1, 0.1], [np.nan, np.nan]]],
+        "slopes": [[0.5, -0.5], [0.0, 0.0]],
+        "performances": [[[0.5], [0.75]], [[0.5], [np.nan]]],
+        "attained_means": [[4.0, 7.0], [6.0, 8.0]],
+        "effective_sample_sizes": [[2.5, 2.5], [3.0, 1.0]],
+        "baseline_predictions": [0.3, 0.7],
+        "baseline_performances": [0.6],
+    }
+    return influence_pb2.ExplainInfluenceResponse(
+        features=[3, 0],
+        feature_names=["d", "a"],
+        example_shape=[2, 2],
+        taus=[-1, 1],
+        metrics=[influence_pb2.METRIC_LOG_LOSS],
+        attained=tensor_pb2.Tensor(data_type=tensor_pb2.DATA_TYPE_BOOL, shape=[2, 2], raw=b"\1\1\1\0"),
+        provenance=explanation_pb2.Provenance(
+            model="digits",
+            version=3,
+            runtime=model_pb2.RUNTIME_ONNX_RUNTIME,
+            warnings=[explanation_pb2.Warning(code="TARGETS_NOT_ATTAINED", message="1 of 4")],
+        ),
+        **{name: _float64(np.array(values)) for name, values in tensors.items()},
+    )
+
+
+def _float64(array: np.ndarray[Any, Any]) -> tensor_pb2.Tensor:
+    return tensor_pb2.Tensor(data_type=tensor_pb2.DATA_TYPE_FLOAT64, shape=array.shape, raw=array.tobytes())
+
+
 @dataclass
 class FakeServer:
     """What the server was asked, and how it is to answer.
@@ -65,6 +101,7 @@ class FakeServer:
         seconds: how long a linearity call takes.
         references: the reference sets, listed two to a page.
         refuse_chunk: refuses an upload at its chunk of this number, from 0.
+        influence: answers calls for influence.
     """
 
     address: str = ""
@@ -77,6 +114,7 @@ class FakeServer:
     detail: model_pb2.ModelDetail = field(default_factory=model_pb2.ModelDetail)
     references: list[reference_pb2.ReferenceSet] = field(default_factory=list)
     refuse_chunk: int | None = None
+    influence: influence_pb2.ExplainInfluenceResponse = field(default_factory=influence_response)
 
     def take(self, request: Any, context: grpc.ServicerContext) -> None:
         self.requests.append(request)
@@ -106,6 +144,12 @@ class _Explain(explain_service_pb2_grpc.ExplainServiceServicer):
         return _respond(
             request, x, *(part.pop(0) if len(part) > 1 else part[0] for part in (fake.versions, fake.digests))
         )
+
+    def ExplainInfluence(
+        self, request: influence_pb2.ExplainInfluenceRequest, context: grpc.ServicerContext
+    ) -> influence_pb2.ExplainInfluenceResponse:
+        self._fake.take(request, context)
+        return self._fake.influence
 
 
 def _respond(

@@ -25,15 +25,27 @@ const (
 type Metric int32
 
 const (
-	Metric_METRIC_UNSPECIFIED    Metric = 0
-	Metric_METRIC_ACCURACY       Metric = 1
-	Metric_METRIC_LOG_LOSS       Metric = 2
-	Metric_METRIC_BRIER          Metric = 3
-	Metric_METRIC_PRECISION      Metric = 4
-	Metric_METRIC_RECALL         Metric = 5
-	Metric_METRIC_F1             Metric = 6
-	Metric_METRIC_AUC            Metric = 7
-	Metric_METRIC_SQUARED_ERROR  Metric = 8
+	Metric_METRIC_UNSPECIFIED Metric = 0
+	// The share of examples whose predicted class is the label: the greatest of several outputs, or whether
+	// a single one is at least 0.5.
+	Metric_METRIC_ACCURACY Metric = 1
+	// The mean of -ln of the probability given to the label.
+	Metric_METRIC_LOG_LOSS Metric = 2
+	// The mean squared distance of probabilities from the label, summed over classes; (p - y)^2 for a single
+	// output.
+	Metric_METRIC_BRIER Metric = 3
+	// Of the examples predicted as a class, the share that is of it. With one or two outputs of class 1, else
+	// the mean over the classes that occur.
+	Metric_METRIC_PRECISION Metric = 4
+	// Of the examples of a class, the share predicted as it; over classes as for precision.
+	Metric_METRIC_RECALL Metric = 5
+	// The harmonic mean of precision and recall; over classes as for precision.
+	Metric_METRIC_F1 Metric = 6
+	// The area under the ROC curve; over classes as for precision, each against all others.
+	Metric_METRIC_AUC Metric = 7
+	// The mean of (prediction - label)^2, over outputs too.
+	Metric_METRIC_SQUARED_ERROR Metric = 8
+	// The mean of |prediction - label|, over outputs too.
 	Metric_METRIC_ABSOLUTE_ERROR Metric = 9
 )
 
@@ -152,9 +164,9 @@ func (UnattainableTarget) EnumDescriptor() ([]byte, []int) {
 // reweighted as little as possible (entropic tilting) so that the mean reaches its target.
 type ExplainInfluenceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The model. Required unless `parameters.predictions` is given.
+	// The model; its predictions are made if none are given. Required unless `parameters.predictions` is given.
 	Model *ModelSelector `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
-	// The examples; at least 2. Required.
+	// The examples; at least 2, of one tensor. Required.
 	Instances *Instances `protobuf:"bytes,2,opt,name=instances,proto3" json:"instances,omitempty"`
 	// What is tilted and measured.
 	Parameters *InfluenceParameters `protobuf:"bytes,3,opt,name=parameters,proto3" json:"parameters,omitempty"`
@@ -225,35 +237,39 @@ func (x *ExplainInfluenceRequest) GetRender() *RenderOptions {
 // What is tilted and measured.
 type InfluenceParameters struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Where each feature's mean is moved, in (-1, 1): tau > 0 moves it from the mean towards the 0.95
-	// quantile, tau < 0 towards the 0.05 quantile. Default -1 and 1; limit 201 values.
+	// Where each feature's mean is moved, from -1 to 1: tau > 0 moves it from the mean towards the 0.95
+	// quantile, tau < 0 towards the 0.05 quantile. A quantile on the other side of the mean moves nothing.
+	// Default -1 and 1; limit 201 values.
 	Taus []float64 `protobuf:"fixed64,1,rep,packed,name=taus,proto3" json:"taus,omitempty"`
 	// Absolute targets in the feature's own unit instead of taus; each applies to every feature of
-	// `features`.
+	// `features`. Limit 201 values.
 	Targets []float64 `protobuf:"fixed64,2,rep,packed,name=targets,proto3" json:"targets,omitempty"`
 	// The quantiles that tau -1 and 1 stand for. Default 0.05 and 0.95.
 	LowQuantile *float64 `protobuf:"fixed64,3,opt,name=low_quantile,json=lowQuantile,proto3,oneof" json:"low_quantile,omitempty"`
 	// See `low_quantile`.
 	HighQuantile *float64 `protobuf:"fixed64,4,opt,name=high_quantile,json=highQuantile,proto3,oneof" json:"high_quantile,omitempty"`
-	// The features, as flat positions in an example. Default: all.
+	// The features, as flat positions in an example, each at most once. Default: all.
 	Features []int64 `protobuf:"varint,5,rep,packed,name=features,proto3" json:"features,omitempty"`
-	// Names for the features, in flat order; for tables. Default: positions.
+	// Names for all features of an example, in flat order; for tables. Default: positions.
 	FeatureNames []string `protobuf:"bytes,6,rep,name=feature_names,json=featureNames,proto3" json:"feature_names,omitempty"`
-	// Predictions [n] or [n, labels] in place of the model's.
+	// Predictions [n] or [n, labels] for the instances in place of the model's.
 	Predictions *Tensor `protobuf:"bytes,7,opt,name=predictions,proto3" json:"predictions,omitempty"`
 	// The output that predictions are taken from, by name. Default: the model's first.
 	Output string `protobuf:"bytes,8,opt,name=output,proto3" json:"output,omitempty"`
-	// Metrics to measure beside the mean predictions; need labels.
+	// Metrics to measure beside the mean predictions, each at most once; need labels.
 	Metrics []Metric `protobuf:"varint,9,rep,packed,name=metrics,proto3,enum=sidelight.v1.Metric" json:"metrics,omitempty"`
-	// Labels of inline instances: [n] class indices, or targets.
+	// Labels of the instances: [n] class indices, [n, labels] one-hot, or targets of the shape of the
+	// predictions. Default: those of the reference set.
 	Labels *Tensor `protobuf:"bytes,10,opt,name=labels,proto3" json:"labels,omitempty"`
-	// A group [n] for each example: adds group-fairness metrics under tilt.
+	// A group [n] for each example, whole numbers, at most 256 different: measures the metrics within each
+	// group too.
 	Groups *Tensor `protobuf:"bytes,11,opt,name=groups,proto3" json:"groups,omitempty"`
 	// What happens where a target can not be reached. Default: BOUNDARY.
 	Unattainable UnattainableTarget `protobuf:"varint,12,opt,name=unattainable,proto3,enum=sidelight.v1.UnattainableTarget" json:"unattainable,omitempty"`
-	// The level of confidence intervals, such as 0.95. Default: none.
+	// The level of confidence intervals of mean predictions, such as 0.95, between 0 and 1. Default: none.
 	ConfidenceLevel *float64 `protobuf:"fixed64,13,opt,name=confidence_level,json=confidenceLevel,proto3,oneof" json:"confidence_level,omitempty"`
-	// Imitates ethik 0.0.4's stopping rule instead of solving exactly.
+	// Imitates ethik 0.0.4's search and stopping rule instead of solving exactly; `unattainable` then has no
+	// effect.
 	EthikCompatible bool `protobuf:"varint,14,opt,name=ethik_compatible,json=ethikCompatible,proto3" json:"ethik_compatible,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -403,32 +419,45 @@ type ExplainInfluenceResponse struct {
 	Targets *Tensor `protobuf:"bytes,5,opt,name=targets,proto3" json:"targets,omitempty"`
 	// The mean prediction under each tilt, FLOAT64 [features, taus, labels].
 	Influences *Tensor `protobuf:"bytes,6,opt,name=influences,proto3" json:"influences,omitempty"`
-	// Standard errors of `influences`, same shape.
+	// Standard errors of `influences`, same shape, by the delta method with the target held fixed. NaN where
+	// fewer than 2 effective examples count.
 	StandardErrors *Tensor `protobuf:"bytes,7,opt,name=standard_errors,json=standardErrors,proto3" json:"standard_errors,omitempty"`
-	// d(mean prediction)/d(feature mean) at tau 0, FLOAT64 [features, labels].
+	// d(mean prediction)/d(feature mean) at tau 0, FLOAT64 [features, labels]; 0 for a constant feature.
 	Slopes *Tensor `protobuf:"bytes,8,opt,name=slopes,proto3" json:"slopes,omitempty"`
-	// The metrics under each tilt, FLOAT64 [features, taus, metrics].
+	// The metrics under each tilt, FLOAT64 [features, taus, metrics]. NaN where a metric is not defined.
 	Performances *Tensor `protobuf:"bytes,9,opt,name=performances,proto3" json:"performances,omitempty"`
 	// The metrics, in order.
 	Metrics []Metric `protobuf:"varint,10,rep,packed,name=metrics,proto3,enum=sidelight.v1.Metric" json:"metrics,omitempty"`
-	// Whether each mean reached its target, BOOL [features, taus].
+	// Whether each mean reached its target, BOOL [features, taus]. False for every target at or beyond a bound.
 	Attained *Tensor `protobuf:"bytes,11,opt,name=attained,proto3" json:"attained,omitempty"`
 	// The mean that was reached, FLOAT64 [features, taus].
 	AttainedMeans *Tensor `protobuf:"bytes,12,opt,name=attained_means,json=attainedMeans,proto3" json:"attained_means,omitempty"`
 	// The effective sample size 1 / sum w^2, FLOAT64 [features, taus].
 	EffectiveSampleSizes *Tensor `protobuf:"bytes,13,opt,name=effective_sample_sizes,json=effectiveSampleSizes,proto3" json:"effective_sample_sizes,omitempty"`
-	// Metrics by group under each tilt, FLOAT64 [features, taus, groups, metrics]; if asked for.
+	// Metrics by group under each tilt, FLOAT64 [features, taus, groups, metrics]; if asked for. NaN where a
+	// group has no weight.
 	GroupPerformances *Tensor `protobuf:"bytes,14,opt,name=group_performances,json=groupPerformances,proto3" json:"group_performances,omitempty"`
-	// The groups, in order.
+	// The groups, in ascending order.
 	Groups []int64 `protobuf:"varint,15,rep,packed,name=groups,proto3" json:"groups,omitempty"`
 	// The mean prediction of the data as they are, FLOAT64 [labels].
 	BaselinePredictions *Tensor `protobuf:"bytes,16,opt,name=baseline_predictions,json=baselinePredictions,proto3" json:"baseline_predictions,omitempty"`
 	// What was explained, by what, at what cost.
 	Provenance *Provenance `protobuf:"bytes,17,opt,name=provenance,proto3" json:"provenance,omitempty"`
 	// Pictures, if asked for.
-	Pictures      []*Picture `protobuf:"bytes,18,rep,name=pictures,proto3" json:"pictures,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Pictures []*Picture `protobuf:"bytes,18,rep,name=pictures,proto3" json:"pictures,omitempty"`
+	// Lower bounds of the confidence intervals, same shape as `influences`; if asked for. Student's t with one
+	// degree of freedom less than effective examples.
+	ConfidenceLow *Tensor `protobuf:"bytes,19,opt,name=confidence_low,json=confidenceLow,proto3" json:"confidence_low,omitempty"`
+	// Upper bounds of the confidence intervals.
+	ConfidenceHigh *Tensor `protobuf:"bytes,20,opt,name=confidence_high,json=confidenceHigh,proto3" json:"confidence_high,omitempty"`
+	// The metrics of the data as they are, FLOAT64 [metrics].
+	BaselinePerformances *Tensor `protobuf:"bytes,21,opt,name=baseline_performances,json=baselinePerformances,proto3" json:"baseline_performances,omitempty"`
+	// The names of `features`, in the same order, if they were given.
+	FeatureNames []string `protobuf:"bytes,22,rep,name=feature_names,json=featureNames,proto3" json:"feature_names,omitempty"`
+	// Whether `taus` holds absolute targets.
+	AbsoluteTargets bool `protobuf:"varint,23,opt,name=absolute_targets,json=absoluteTargets,proto3" json:"absolute_targets,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ExplainInfluenceResponse) Reset() {
@@ -587,6 +616,41 @@ func (x *ExplainInfluenceResponse) GetPictures() []*Picture {
 	return nil
 }
 
+func (x *ExplainInfluenceResponse) GetConfidenceLow() *Tensor {
+	if x != nil {
+		return x.ConfidenceLow
+	}
+	return nil
+}
+
+func (x *ExplainInfluenceResponse) GetConfidenceHigh() *Tensor {
+	if x != nil {
+		return x.ConfidenceHigh
+	}
+	return nil
+}
+
+func (x *ExplainInfluenceResponse) GetBaselinePerformances() *Tensor {
+	if x != nil {
+		return x.BaselinePerformances
+	}
+	return nil
+}
+
+func (x *ExplainInfluenceResponse) GetFeatureNames() []string {
+	if x != nil {
+		return x.FeatureNames
+	}
+	return nil
+}
+
+func (x *ExplainInfluenceResponse) GetAbsoluteTargets() bool {
+	if x != nil {
+		return x.AbsoluteTargets
+	}
+	return false
+}
+
 var File_sidelight_v1_influence_proto protoreflect.FileDescriptor
 
 const file_sidelight_v1_influence_proto_rawDesc = "" +
@@ -617,7 +681,7 @@ const file_sidelight_v1_influence_proto_rawDesc = "" +
 	"\x10ethik_compatible\x18\x0e \x01(\bR\x0fethikCompatibleB\x0f\n" +
 	"\r_low_quantileB\x10\n" +
 	"\x0e_high_quantileB\x13\n" +
-	"\x11_confidence_level\"\xb5\a\n" +
+	"\x11_confidence_level\"\xcc\t\n" +
 	"\x18ExplainInfluenceResponse\x12\x1a\n" +
 	"\bfeatures\x18\x01 \x03(\x03R\bfeatures\x12#\n" +
 	"\rexample_shape\x18\x02 \x03(\x03R\fexampleShape\x12\x12\n" +
@@ -641,7 +705,12 @@ const file_sidelight_v1_influence_proto_rawDesc = "" +
 	"\n" +
 	"provenance\x18\x11 \x01(\v2\x18.sidelight.v1.ProvenanceR\n" +
 	"provenance\x121\n" +
-	"\bpictures\x18\x12 \x03(\v2\x15.sidelight.v1.PictureR\bpictures*\xd9\x01\n" +
+	"\bpictures\x18\x12 \x03(\v2\x15.sidelight.v1.PictureR\bpictures\x12;\n" +
+	"\x0econfidence_low\x18\x13 \x01(\v2\x14.sidelight.v1.TensorR\rconfidenceLow\x12=\n" +
+	"\x0fconfidence_high\x18\x14 \x01(\v2\x14.sidelight.v1.TensorR\x0econfidenceHigh\x12I\n" +
+	"\x15baseline_performances\x18\x15 \x01(\v2\x14.sidelight.v1.TensorR\x14baselinePerformances\x12#\n" +
+	"\rfeature_names\x18\x16 \x03(\tR\ffeatureNames\x12)\n" +
+	"\x10absolute_targets\x18\x17 \x01(\bR\x0fabsoluteTargets*\xd9\x01\n" +
 	"\x06Metric\x12\x16\n" +
 	"\x12METRIC_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fMETRIC_ACCURACY\x10\x01\x12\x13\n" +
@@ -712,11 +781,14 @@ var file_sidelight_v1_influence_proto_depIdxs = []int32{
 	8,  // 20: sidelight.v1.ExplainInfluenceResponse.baseline_predictions:type_name -> sidelight.v1.Tensor
 	9,  // 21: sidelight.v1.ExplainInfluenceResponse.provenance:type_name -> sidelight.v1.Provenance
 	10, // 22: sidelight.v1.ExplainInfluenceResponse.pictures:type_name -> sidelight.v1.Picture
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	8,  // 23: sidelight.v1.ExplainInfluenceResponse.confidence_low:type_name -> sidelight.v1.Tensor
+	8,  // 24: sidelight.v1.ExplainInfluenceResponse.confidence_high:type_name -> sidelight.v1.Tensor
+	8,  // 25: sidelight.v1.ExplainInfluenceResponse.baseline_performances:type_name -> sidelight.v1.Tensor
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_sidelight_v1_influence_proto_init() }

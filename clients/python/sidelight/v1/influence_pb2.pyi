@@ -31,28 +31,58 @@ class _MetricEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Metric.ValueTy
     DESCRIPTOR: _descriptor.EnumDescriptor
     METRIC_UNSPECIFIED: _Metric.ValueType  # 0
     METRIC_ACCURACY: _Metric.ValueType  # 1
+    """The share of examples whose predicted class is the label: the greatest of several outputs, or whether
+    a single one is at least 0.5.
+    """
     METRIC_LOG_LOSS: _Metric.ValueType  # 2
+    """The mean of -ln of the probability given to the label."""
     METRIC_BRIER: _Metric.ValueType  # 3
+    """The mean squared distance of probabilities from the label, summed over classes; (p - y)^2 for a single
+    output.
+    """
     METRIC_PRECISION: _Metric.ValueType  # 4
+    """Of the examples predicted as a class, the share that is of it. With one or two outputs of class 1, else
+    the mean over the classes that occur.
+    """
     METRIC_RECALL: _Metric.ValueType  # 5
+    """Of the examples of a class, the share predicted as it; over classes as for precision."""
     METRIC_F1: _Metric.ValueType  # 6
+    """The harmonic mean of precision and recall; over classes as for precision."""
     METRIC_AUC: _Metric.ValueType  # 7
+    """The area under the ROC curve; over classes as for precision, each against all others."""
     METRIC_SQUARED_ERROR: _Metric.ValueType  # 8
+    """The mean of (prediction - label)^2, over outputs too."""
     METRIC_ABSOLUTE_ERROR: _Metric.ValueType  # 9
+    """The mean of |prediction - label|, over outputs too."""
 
 class Metric(_Metric, metaclass=_MetricEnumTypeWrapper):
     """A metric of performance."""
 
 METRIC_UNSPECIFIED: Metric.ValueType  # 0
 METRIC_ACCURACY: Metric.ValueType  # 1
+"""The share of examples whose predicted class is the label: the greatest of several outputs, or whether
+a single one is at least 0.5.
+"""
 METRIC_LOG_LOSS: Metric.ValueType  # 2
+"""The mean of -ln of the probability given to the label."""
 METRIC_BRIER: Metric.ValueType  # 3
+"""The mean squared distance of probabilities from the label, summed over classes; (p - y)^2 for a single
+output.
+"""
 METRIC_PRECISION: Metric.ValueType  # 4
+"""Of the examples predicted as a class, the share that is of it. With one or two outputs of class 1, else
+the mean over the classes that occur.
+"""
 METRIC_RECALL: Metric.ValueType  # 5
+"""Of the examples of a class, the share predicted as it; over classes as for precision."""
 METRIC_F1: Metric.ValueType  # 6
+"""The harmonic mean of precision and recall; over classes as for precision."""
 METRIC_AUC: Metric.ValueType  # 7
+"""The area under the ROC curve; over classes as for precision, each against all others."""
 METRIC_SQUARED_ERROR: Metric.ValueType  # 8
+"""The mean of (prediction - label)^2, over outputs too."""
 METRIC_ABSOLUTE_ERROR: Metric.ValueType  # 9
+"""The mean of |prediction - label|, over outputs too."""
 Global___Metric: _TypeAlias = Metric  # noqa: Y015
 
 class _UnattainableTarget:
@@ -95,11 +125,11 @@ class ExplainInfluenceRequest(_message.Message):
     RENDER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> _model_pb2.ModelSelector:
-        """The model. Required unless `parameters.predictions` is given."""
+        """The model; its predictions are made if none are given. Required unless `parameters.predictions` is given."""
 
     @_builtins.property
     def instances(self) -> _reference_pb2.Instances:
-        """The examples; at least 2. Required."""
+        """The examples; at least 2, of one tensor. Required."""
 
     @_builtins.property
     def parameters(self) -> Global___InfluenceParameters:
@@ -154,44 +184,51 @@ class InfluenceParameters(_message.Message):
     unattainable: Global___UnattainableTarget.ValueType
     """What happens where a target can not be reached. Default: BOUNDARY."""
     confidence_level: _builtins.float
-    """The level of confidence intervals, such as 0.95. Default: none."""
+    """The level of confidence intervals of mean predictions, such as 0.95, between 0 and 1. Default: none."""
     ethik_compatible: _builtins.bool
-    """Imitates ethik 0.0.4's stopping rule instead of solving exactly."""
+    """Imitates ethik 0.0.4's search and stopping rule instead of solving exactly; `unattainable` then has no
+    effect.
+    """
     @_builtins.property
     def taus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Where each feature's mean is moved, in (-1, 1): tau > 0 moves it from the mean towards the 0.95
-        quantile, tau < 0 towards the 0.05 quantile. Default -1 and 1; limit 201 values.
+        """Where each feature's mean is moved, from -1 to 1: tau > 0 moves it from the mean towards the 0.95
+        quantile, tau < 0 towards the 0.05 quantile. A quantile on the other side of the mean moves nothing.
+        Default -1 and 1; limit 201 values.
         """
 
     @_builtins.property
     def targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Absolute targets in the feature's own unit instead of taus; each applies to every feature of
-        `features`.
+        `features`. Limit 201 values.
         """
 
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The features, as flat positions in an example. Default: all."""
+        """The features, as flat positions in an example, each at most once. Default: all."""
 
     @_builtins.property
     def feature_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names for the features, in flat order; for tables. Default: positions."""
+        """Names for all features of an example, in flat order; for tables. Default: positions."""
 
     @_builtins.property
     def predictions(self) -> _tensor_pb2.Tensor:
-        """Predictions [n] or [n, labels] in place of the model's."""
+        """Predictions [n] or [n, labels] for the instances in place of the model's."""
 
     @_builtins.property
     def metrics(self) -> _containers.RepeatedScalarFieldContainer[Global___Metric.ValueType]:
-        """Metrics to measure beside the mean predictions; need labels."""
+        """Metrics to measure beside the mean predictions, each at most once; need labels."""
 
     @_builtins.property
     def labels(self) -> _tensor_pb2.Tensor:
-        """Labels of inline instances: [n] class indices, or targets."""
+        """Labels of the instances: [n] class indices, [n, labels] one-hot, or targets of the shape of the
+        predictions. Default: those of the reference set.
+        """
 
     @_builtins.property
     def groups(self) -> _tensor_pb2.Tensor:
-        """A group [n] for each example: adds group-fairness metrics under tilt."""
+        """A group [n] for each example, whole numbers, at most 256 different: measures the metrics within each
+        group too.
+        """
 
     def __init__(
         self,
@@ -256,6 +293,13 @@ class ExplainInfluenceResponse(_message.Message):
     BASELINE_PREDICTIONS_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     PICTURES_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_LOW_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_HIGH_FIELD_NUMBER: _builtins.int
+    BASELINE_PERFORMANCES_FIELD_NUMBER: _builtins.int
+    FEATURE_NAMES_FIELD_NUMBER: _builtins.int
+    ABSOLUTE_TARGETS_FIELD_NUMBER: _builtins.int
+    absolute_targets: _builtins.bool
+    """Whether `taus` holds absolute targets."""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The features, in order, as flat positions."""
@@ -282,15 +326,17 @@ class ExplainInfluenceResponse(_message.Message):
 
     @_builtins.property
     def standard_errors(self) -> _tensor_pb2.Tensor:
-        """Standard errors of `influences`, same shape."""
+        """Standard errors of `influences`, same shape, by the delta method with the target held fixed. NaN where
+        fewer than 2 effective examples count.
+        """
 
     @_builtins.property
     def slopes(self) -> _tensor_pb2.Tensor:
-        """d(mean prediction)/d(feature mean) at tau 0, FLOAT64 [features, labels]."""
+        """d(mean prediction)/d(feature mean) at tau 0, FLOAT64 [features, labels]; 0 for a constant feature."""
 
     @_builtins.property
     def performances(self) -> _tensor_pb2.Tensor:
-        """The metrics under each tilt, FLOAT64 [features, taus, metrics]."""
+        """The metrics under each tilt, FLOAT64 [features, taus, metrics]. NaN where a metric is not defined."""
 
     @_builtins.property
     def metrics(self) -> _containers.RepeatedScalarFieldContainer[Global___Metric.ValueType]:
@@ -298,7 +344,7 @@ class ExplainInfluenceResponse(_message.Message):
 
     @_builtins.property
     def attained(self) -> _tensor_pb2.Tensor:
-        """Whether each mean reached its target, BOOL [features, taus]."""
+        """Whether each mean reached its target, BOOL [features, taus]. False for every target at or beyond a bound."""
 
     @_builtins.property
     def attained_means(self) -> _tensor_pb2.Tensor:
@@ -310,11 +356,13 @@ class ExplainInfluenceResponse(_message.Message):
 
     @_builtins.property
     def group_performances(self) -> _tensor_pb2.Tensor:
-        """Metrics by group under each tilt, FLOAT64 [features, taus, groups, metrics]; if asked for."""
+        """Metrics by group under each tilt, FLOAT64 [features, taus, groups, metrics]; if asked for. NaN where a
+        group has no weight.
+        """
 
     @_builtins.property
     def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The groups, in order."""
+        """The groups, in ascending order."""
 
     @_builtins.property
     def baseline_predictions(self) -> _tensor_pb2.Tensor:
@@ -327,6 +375,24 @@ class ExplainInfluenceResponse(_message.Message):
     @_builtins.property
     def pictures(self) -> _containers.RepeatedCompositeFieldContainer[_explanation_pb2.Picture]:
         """Pictures, if asked for."""
+
+    @_builtins.property
+    def confidence_low(self) -> _tensor_pb2.Tensor:
+        """Lower bounds of the confidence intervals, same shape as `influences`; if asked for. Student's t with one
+        degree of freedom less than effective examples.
+        """
+
+    @_builtins.property
+    def confidence_high(self) -> _tensor_pb2.Tensor:
+        """Upper bounds of the confidence intervals."""
+
+    @_builtins.property
+    def baseline_performances(self) -> _tensor_pb2.Tensor:
+        """The metrics of the data as they are, FLOAT64 [metrics]."""
+
+    @_builtins.property
+    def feature_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names of `features`, in the same order, if they were given."""
 
     def __init__(
         self,
@@ -349,10 +415,15 @@ class ExplainInfluenceResponse(_message.Message):
         baseline_predictions: _tensor_pb2.Tensor | None = ...,
         provenance: _explanation_pb2.Provenance | None = ...,
         pictures: _abc.Iterable[_explanation_pb2.Picture] | None = ...,
+        confidence_low: _tensor_pb2.Tensor | None = ...,
+        confidence_high: _tensor_pb2.Tensor | None = ...,
+        baseline_performances: _tensor_pb2.Tensor | None = ...,
+        feature_names: _abc.Iterable[_builtins.str] | None = ...,
+        absolute_targets: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attained", b"attained", "attained_means", b"attained_means", "baseline_predictions", b"baseline_predictions", "effective_sample_sizes", b"effective_sample_sizes", "feature_means", b"feature_means", "group_performances", b"group_performances", "influences", b"influences", "performances", b"performances", "provenance", b"provenance", "slopes", b"slopes", "standard_errors", b"standard_errors", "targets", b"targets"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attained", b"attained", "attained_means", b"attained_means", "baseline_performances", b"baseline_performances", "baseline_predictions", b"baseline_predictions", "confidence_high", b"confidence_high", "confidence_low", b"confidence_low", "effective_sample_sizes", b"effective_sample_sizes", "feature_means", b"feature_means", "group_performances", b"group_performances", "influences", b"influences", "performances", b"performances", "provenance", b"provenance", "slopes", b"slopes", "standard_errors", b"standard_errors", "targets", b"targets"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attained", b"attained", "attained_means", b"attained_means", "baseline_predictions", b"baseline_predictions", "effective_sample_sizes", b"effective_sample_sizes", "example_shape", b"example_shape", "feature_means", b"feature_means", "features", b"features", "group_performances", b"group_performances", "groups", b"groups", "influences", b"influences", "metrics", b"metrics", "performances", b"performances", "pictures", b"pictures", "provenance", b"provenance", "slopes", b"slopes", "standard_errors", b"standard_errors", "targets", b"targets", "taus", b"taus"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absolute_targets", b"absolute_targets", "attained", b"attained", "attained_means", b"attained_means", "baseline_performances", b"baseline_performances", "baseline_predictions", b"baseline_predictions", "confidence_high", b"confidence_high", "confidence_low", b"confidence_low", "effective_sample_sizes", b"effective_sample_sizes", "example_shape", b"example_shape", "feature_means", b"feature_means", "feature_names", b"feature_names", "features", b"features", "group_performances", b"group_performances", "groups", b"groups", "influences", b"influences", "metrics", b"metrics", "performances", b"performances", "pictures", b"pictures", "provenance", b"provenance", "slopes", b"slopes", "standard_errors", b"standard_errors", "targets", b"targets", "taus", b"taus"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sidelight/v1/influence.proto.
  */
 export const file_sidelight_v1_influence: GenFile = /*@__PURE__*/
-  fileDesc("ChxzaWRlbGlnaHQvdjEvaW5mbHVlbmNlLnByb3RvEgxzaWRlbGlnaHQudjEi1QEKF0V4cGxhaW5JbmZsdWVuY2VSZXF1ZXN0EioKBW1vZGVsGAEgASgLMhsuc2lkZWxpZ2h0LnYxLk1vZGVsU2VsZWN0b3ISKgoJaW5zdGFuY2VzGAIgASgLMhcuc2lkZWxpZ2h0LnYxLkluc3RhbmNlcxI1CgpwYXJhbWV0ZXJzGAMgASgLMiEuc2lkZWxpZ2h0LnYxLkluZmx1ZW5jZVBhcmFtZXRlcnMSKwoGcmVuZGVyGAQgASgLMhsuc2lkZWxpZ2h0LnYxLlJlbmRlck9wdGlvbnMi6wMKE0luZmx1ZW5jZVBhcmFtZXRlcnMSDAoEdGF1cxgBIAMoARIPCgd0YXJnZXRzGAIgAygBEhkKDGxvd19xdWFudGlsZRgDIAEoAUgAiAEBEhoKDWhpZ2hfcXVhbnRpbGUYBCABKAFIAYgBARIQCghmZWF0dXJlcxgFIAMoAxIVCg1mZWF0dXJlX25hbWVzGAYgAygJEikKC3ByZWRpY3Rpb25zGAcgASgLMhQuc2lkZWxpZ2h0LnYxLlRlbnNvchIOCgZvdXRwdXQYCCABKAkSJQoHbWV0cmljcxgJIAMoDjIULnNpZGVsaWdodC52MS5NZXRyaWMSJAoGbGFiZWxzGAogASgLMhQuc2lkZWxpZ2h0LnYxLlRlbnNvchIkCgZncm91cHMYCyABKAsyFC5zaWRlbGlnaHQudjEuVGVuc29yEjYKDHVuYXR0YWluYWJsZRgMIAEoDjIgLnNpZGVsaWdodC52MS5VbmF0dGFpbmFibGVUYXJnZXQSHQoQY29uZmlkZW5jZV9sZXZlbBgNIAEoAUgCiAEBEhgKEGV0aGlrX2NvbXBhdGlibGUYDiABKAhCDwoNX2xvd19xdWFudGlsZUIQCg5faGlnaF9xdWFudGlsZUITChFfY29uZmlkZW5jZV9sZXZlbCLQBQoYRXhwbGFpbkluZmx1ZW5jZVJlc3BvbnNlEhAKCGZlYXR1cmVzGAEgAygDEhUKDWV4YW1wbGVfc2hhcGUYAiADKAMSDAoEdGF1cxgDIAMoARIrCg1mZWF0dXJlX21lYW5zGAQgASgLMhQuc2lkZWxpZ2h0LnYxLlRlbnNvchIlCgd0YXJnZXRzGAUgASgLMhQuc2lkZWxpZ2h0LnYxLlRlbnNvchIoCgppbmZsdWVuY2VzGAYgASgLMhQuc2lkZWxpZ2h0LnYxLlRlbnNvchItCg9zdGFuZGFyZF9lcnJvcnMYByABKAsyFC5zaWRlbGlnaHQudjEuVGVuc29yEiQKBnNsb3BlcxgIIAEoCzIULnNpZGVsaWdodC52MS5UZW5zb3ISKgoMcGVyZm9ybWFuY2VzGAkgASgLMhQuc2lkZWxpZ2h0LnYxLlRlbnNvchIlCgdtZXRyaWNzGAogAygOMhQuc2lkZWxpZ2h0LnYxLk1ldHJpYxImCghhdHRhaW5lZBgLIAEoCzIULnNpZGVsaWdodC52MS5UZW5zb3ISLAoOYXR0YWluZWRfbWVhbnMYDCABKAsyFC5zaWRlbGlnaHQudjEuVGVuc29yEjQKFmVmZmVjdGl2ZV9zYW1wbGVfc2l6ZXMYDSABKAsyFC5zaWRlbGlnaHQudjEuVGVuc29yEjAKEmdyb3VwX3BlcmZvcm1hbmNlcxgOIAEoCzIULnNpZGVsaWdodC52MS5UZW5zb3ISDgoGZ3JvdXBzGA8gAygDEjIKFGJhc2VsaW5lX3ByZWRpY3Rpb25zGBAgASgLMhQuc2lkZWxpZ2h0LnYxLlRlbnNvchIsCgpwcm92ZW5hbmNlGBEgASgLMhguc2lkZWxpZ2h0LnYxLlByb3ZlbmFuY2USJwoIcGljdHVyZXMYEiADKAsyFS5zaWRlbGlnaHQudjEuUGljdHVyZSrZAQoGTWV0cmljEhYKEk1FVFJJQ19VTlNQRUNJRklFRBAAEhMKD01FVFJJQ19BQ0NVUkFDWRABEhMKD01FVFJJQ19MT0dfTE9TUxACEhAKDE1FVFJJQ19CUklFUhADEhQKEE1FVFJJQ19QUkVDSVNJT04QBBIRCg1NRVRSSUNfUkVDQUxMEAUSDQoJTUVUUklDX0YxEAYSDgoKTUVUUklDX0FVQxAHEhgKFE1FVFJJQ19TUVVBUkVEX0VSUk9SEAgSGQoVTUVUUklDX0FCU09MVVRFX0VSUk9SEAkqmwEKElVuYXR0YWluYWJsZVRhcmdldBIjCh9VTkFUVEFJTkFCTEVfVEFSR0VUX1VOU1BFQ0lGSUVEEAASIAocVU5BVFRBSU5BQkxFX1RBUkdFVF9CT1VOREFSWRABEh8KG1VOQVRUQUlOQUJMRV9UQVJHRVRfTUlTU0lORxACEh0KGVVOQVRUQUlOQUJMRV9UQVJHRVRfRVJST1IQA0J7ChBkZXYuc2lkZWxpZ2h0LnYxQg5JbmZsdWVuY2VQcm90b1ABWkZnaXRodWIuY29tL3NpZGVsaWdodC1kZXYvc2lkZWxpZ2h0L2NsaWVudHMvZ28vc2lkZWxpZ2h0L3YxO3NpZGVsaWdodHYxqgIMU2lkZWxpZ2h0LlYxYgZwcm90bzM", [file_sidelight_v1_explanation, file_sidelight_v1_model, file_sidelight_v1_reference, file_sidelight_v1_tensor]);
+  fileDesc("ChxzaWRlbGlnaHQvdjEvaW5mbHVlbmNlLnByb3RvEgxzaWRlbGlnaHQudjEi1QEKF0V4cGxhaW5JbmZsdWVuY2VSZXF1ZXN0EioKBW1vZGVsGAEgASgLMhsuc2lkZWxpZ2h0LnYxLk1vZGVsU2VsZWN0b3ISKgoJaW5zdGFuY2VzGAIgASgLMhcuc2lkZWxpZ2h0LnYxLkluc3RhbmNlcxI1CgpwYXJhbWV0ZXJzGAMgASgLMiEuc2lkZWxpZ2h0LnYxLkluZmx1ZW5jZVBhcmFtZXRlcnMSKwoGcmVuZGVyGAQgASgLMhsuc2lkZWxpZ2h0LnYxLlJlbmRlck9wdGlvbnMi6wMKE0luZmx1ZW5jZVBhcmFtZXRlcnMSDAoEdGF1cxgBIAMoARIPCgd0YXJnZXRzGAIgAygBEhkKDGxvd19xdWFudGlsZRgDIAEoAUgAiAEBEhoKDWhpZ2hfcXVhbnRpbGUYBCABKAFIAYgBARIQCghmZWF0dXJlcxgFIAMoAxIVCg1mZWF0dXJlX25hbWVzGAYgAygJEikKC3ByZWRpY3Rpb25zGAcgASgLMhQuc2lkZWxpZ2h0LnYxLlRlbnNvchIOCgZvdXRwdXQYCCABKAkSJQoHbWV0cmljcxgJIAMoDjIULnNpZGVsaWdodC52MS5NZXRyaWMSJAoGbGFiZWxzGAogASgLMhQuc2lkZWxpZ2h0LnYxLlRlbnNvchIkCgZncm91cHMYCyABKAsyFC5zaWRlbGlnaHQudjEuVGVuc29yEjYKDHVuYXR0YWluYWJsZRgMIAEoDjIgLnNpZGVsaWdodC52MS5VbmF0dGFpbmFibGVUYXJnZXQSHQoQY29uZmlkZW5jZV9sZXZlbBgNIAEoAUgCiAEBEhgKEGV0aGlrX2NvbXBhdGlibGUYDiABKAhCDwoNX2xvd19xdWFudGlsZUIQCg5faGlnaF9xdWFudGlsZUITChFfY29uZmlkZW5jZV9sZXZlbCKTBwoYRXhwbGFpbkluZmx1ZW5jZVJlc3BvbnNlEhAKCGZlYXR1cmVzGAEgAygDEhUKDWV4YW1wbGVfc2hhcGUYAiADKAMSDAoEdGF1cxgDIAMoARIrCg1mZWF0dXJlX21lYW5zGAQgASgLMhQuc2lkZWxpZ2h0LnYxLlRlbnNvchIlCgd0YXJnZXRzGAUgASgLMhQuc2lkZWxpZ2h0LnYxLlRlbnNvchIoCgppbmZsdWVuY2VzGAYgASgLMhQuc2lkZWxpZ2h0LnYxLlRlbnNvchItCg9zdGFuZGFyZF9lcnJvcnMYByABKAsyFC5zaWRlbGlnaHQudjEuVGVuc29yEiQKBnNsb3BlcxgIIAEoCzIULnNpZGVsaWdodC52MS5UZW5zb3ISKgoMcGVyZm9ybWFuY2VzGAkgASgLMhQuc2lkZWxpZ2h0LnYxLlRlbnNvchIlCgdtZXRyaWNzGAogAygOMhQuc2lkZWxpZ2h0LnYxLk1ldHJpYxImCghhdHRhaW5lZBgLIAEoCzIULnNpZGVsaWdodC52MS5UZW5zb3ISLAoOYXR0YWluZWRfbWVhbnMYDCABKAsyFC5zaWRlbGlnaHQudjEuVGVuc29yEjQKFmVmZmVjdGl2ZV9zYW1wbGVfc2l6ZXMYDSABKAsyFC5zaWRlbGlnaHQudjEuVGVuc29yEjAKEmdyb3VwX3BlcmZvcm1hbmNlcxgOIAEoCzIULnNpZGVsaWdodC52MS5UZW5zb3ISDgoGZ3JvdXBzGA8gAygDEjIKFGJhc2VsaW5lX3ByZWRpY3Rpb25zGBAgASgLMhQuc2lkZWxpZ2h0LnYxLlRlbnNvchIsCgpwcm92ZW5hbmNlGBEgASgLMhguc2lkZWxpZ2h0LnYxLlByb3ZlbmFuY2USJwoIcGljdHVyZXMYEiADKAsyFS5zaWRlbGlnaHQudjEuUGljdHVyZRIsCg5jb25maWRlbmNlX2xvdxgTIAEoCzIULnNpZGVsaWdodC52MS5UZW5zb3ISLQoPY29uZmlkZW5jZV9oaWdoGBQgASgLMhQuc2lkZWxpZ2h0LnYxLlRlbnNvchIzChViYXNlbGluZV9wZXJmb3JtYW5jZXMYFSABKAsyFC5zaWRlbGlnaHQudjEuVGVuc29yEhUKDWZlYXR1cmVfbmFtZXMYFiADKAkSGAoQYWJzb2x1dGVfdGFyZ2V0cxgXIAEoCCrZAQoGTWV0cmljEhYKEk1FVFJJQ19VTlNQRUNJRklFRBAAEhMKD01FVFJJQ19BQ0NVUkFDWRABEhMKD01FVFJJQ19MT0dfTE9TUxACEhAKDE1FVFJJQ19CUklFUhADEhQKEE1FVFJJQ19QUkVDSVNJT04QBBIRCg1NRVRSSUNfUkVDQUxMEAUSDQoJTUVUUklDX0YxEAYSDgoKTUVUUklDX0FVQxAHEhgKFE1FVFJJQ19TUVVBUkVEX0VSUk9SEAgSGQoVTUVUUklDX0FCU09MVVRFX0VSUk9SEAkqmwEKElVuYXR0YWluYWJsZVRhcmdldBIjCh9VTkFUVEFJTkFCTEVfVEFSR0VUX1VOU1BFQ0lGSUVEEAASIAocVU5BVFRBSU5BQkxFX1RBUkdFVF9CT1VOREFSWRABEh8KG1VOQVRUQUlOQUJMRV9UQVJHRVRfTUlTU0lORxACEh0KGVVOQVRUQUlOQUJMRV9UQVJHRVRfRVJST1IQA0J7ChBkZXYuc2lkZWxpZ2h0LnYxQg5JbmZsdWVuY2VQcm90b1ABWkZnaXRodWIuY29tL3NpZGVsaWdodC1kZXYvc2lkZWxpZ2h0L2NsaWVudHMvZ28vc2lkZWxpZ2h0L3YxO3NpZGVsaWdodHYxqgIMU2lkZWxpZ2h0LlYxYgZwcm90bzM", [file_sidelight_v1_explanation, file_sidelight_v1_model, file_sidelight_v1_reference, file_sidelight_v1_tensor]);
 
 /**
  * Asks how predictions, or a performance metric, would change if a feature's mean moved: the data are
@@ -28,14 +28,14 @@ export const file_sidelight_v1_influence: GenFile = /*@__PURE__*/
  */
 export type ExplainInfluenceRequest = Message<"sidelight.v1.ExplainInfluenceRequest"> & {
   /**
-   * The model. Required unless `parameters.predictions` is given.
+   * The model; its predictions are made if none are given. Required unless `parameters.predictions` is given.
    *
    * @generated from field: sidelight.v1.ModelSelector model = 1;
    */
   model?: ModelSelector | undefined;
 
   /**
-   * The examples; at least 2. Required.
+   * The examples; at least 2, of one tensor. Required.
    *
    * @generated from field: sidelight.v1.Instances instances = 2;
    */
@@ -70,8 +70,9 @@ export const ExplainInfluenceRequestSchema: GenMessage<ExplainInfluenceRequest> 
  */
 export type InfluenceParameters = Message<"sidelight.v1.InfluenceParameters"> & {
   /**
-   * Where each feature's mean is moved, in (-1, 1): tau > 0 moves it from the mean towards the 0.95
-   * quantile, tau < 0 towards the 0.05 quantile. Default -1 and 1; limit 201 values.
+   * Where each feature's mean is moved, from -1 to 1: tau > 0 moves it from the mean towards the 0.95
+   * quantile, tau < 0 towards the 0.05 quantile. A quantile on the other side of the mean moves nothing.
+   * Default -1 and 1; limit 201 values.
    *
    * @generated from field: repeated double taus = 1;
    */
@@ -79,7 +80,7 @@ export type InfluenceParameters = Message<"sidelight.v1.InfluenceParameters"> & 
 
   /**
    * Absolute targets in the feature's own unit instead of taus; each applies to every feature of
-   * `features`.
+   * `features`. Limit 201 values.
    *
    * @generated from field: repeated double targets = 2;
    */
@@ -100,21 +101,21 @@ export type InfluenceParameters = Message<"sidelight.v1.InfluenceParameters"> & 
   highQuantile?: number | undefined;
 
   /**
-   * The features, as flat positions in an example. Default: all.
+   * The features, as flat positions in an example, each at most once. Default: all.
    *
    * @generated from field: repeated int64 features = 5;
    */
   features: bigint[];
 
   /**
-   * Names for the features, in flat order; for tables. Default: positions.
+   * Names for all features of an example, in flat order; for tables. Default: positions.
    *
    * @generated from field: repeated string feature_names = 6;
    */
   featureNames: string[];
 
   /**
-   * Predictions [n] or [n, labels] in place of the model's.
+   * Predictions [n] or [n, labels] for the instances in place of the model's.
    *
    * @generated from field: sidelight.v1.Tensor predictions = 7;
    */
@@ -128,21 +129,23 @@ export type InfluenceParameters = Message<"sidelight.v1.InfluenceParameters"> & 
   output: string;
 
   /**
-   * Metrics to measure beside the mean predictions; need labels.
+   * Metrics to measure beside the mean predictions, each at most once; need labels.
    *
    * @generated from field: repeated sidelight.v1.Metric metrics = 9;
    */
   metrics: Metric[];
 
   /**
-   * Labels of inline instances: [n] class indices, or targets.
+   * Labels of the instances: [n] class indices, [n, labels] one-hot, or targets of the shape of the
+   * predictions. Default: those of the reference set.
    *
    * @generated from field: sidelight.v1.Tensor labels = 10;
    */
   labels?: Tensor | undefined;
 
   /**
-   * A group [n] for each example: adds group-fairness metrics under tilt.
+   * A group [n] for each example, whole numbers, at most 256 different: measures the metrics within each
+   * group too.
    *
    * @generated from field: sidelight.v1.Tensor groups = 11;
    */
@@ -156,14 +159,15 @@ export type InfluenceParameters = Message<"sidelight.v1.InfluenceParameters"> & 
   unattainable: UnattainableTarget;
 
   /**
-   * The level of confidence intervals, such as 0.95. Default: none.
+   * The level of confidence intervals of mean predictions, such as 0.95, between 0 and 1. Default: none.
    *
    * @generated from field: optional double confidence_level = 13;
    */
   confidenceLevel?: number | undefined;
 
   /**
-   * Imitates ethik 0.0.4's stopping rule instead of solving exactly.
+   * Imitates ethik 0.0.4's search and stopping rule instead of solving exactly; `unattainable` then has no
+   * effect.
    *
    * @generated from field: bool ethik_compatible = 14;
    */
@@ -227,21 +231,22 @@ export type ExplainInfluenceResponse = Message<"sidelight.v1.ExplainInfluenceRes
   influences?: Tensor | undefined;
 
   /**
-   * Standard errors of `influences`, same shape.
+   * Standard errors of `influences`, same shape, by the delta method with the target held fixed. NaN where
+   * fewer than 2 effective examples count.
    *
    * @generated from field: sidelight.v1.Tensor standard_errors = 7;
    */
   standardErrors?: Tensor | undefined;
 
   /**
-   * d(mean prediction)/d(feature mean) at tau 0, FLOAT64 [features, labels].
+   * d(mean prediction)/d(feature mean) at tau 0, FLOAT64 [features, labels]; 0 for a constant feature.
    *
    * @generated from field: sidelight.v1.Tensor slopes = 8;
    */
   slopes?: Tensor | undefined;
 
   /**
-   * The metrics under each tilt, FLOAT64 [features, taus, metrics].
+   * The metrics under each tilt, FLOAT64 [features, taus, metrics]. NaN where a metric is not defined.
    *
    * @generated from field: sidelight.v1.Tensor performances = 9;
    */
@@ -255,7 +260,7 @@ export type ExplainInfluenceResponse = Message<"sidelight.v1.ExplainInfluenceRes
   metrics: Metric[];
 
   /**
-   * Whether each mean reached its target, BOOL [features, taus].
+   * Whether each mean reached its target, BOOL [features, taus]. False for every target at or beyond a bound.
    *
    * @generated from field: sidelight.v1.Tensor attained = 11;
    */
@@ -276,14 +281,15 @@ export type ExplainInfluenceResponse = Message<"sidelight.v1.ExplainInfluenceRes
   effectiveSampleSizes?: Tensor | undefined;
 
   /**
-   * Metrics by group under each tilt, FLOAT64 [features, taus, groups, metrics]; if asked for.
+   * Metrics by group under each tilt, FLOAT64 [features, taus, groups, metrics]; if asked for. NaN where a
+   * group has no weight.
    *
    * @generated from field: sidelight.v1.Tensor group_performances = 14;
    */
   groupPerformances?: Tensor | undefined;
 
   /**
-   * The groups, in order.
+   * The groups, in ascending order.
    *
    * @generated from field: repeated int64 groups = 15;
    */
@@ -309,6 +315,42 @@ export type ExplainInfluenceResponse = Message<"sidelight.v1.ExplainInfluenceRes
    * @generated from field: repeated sidelight.v1.Picture pictures = 18;
    */
   pictures: Picture[];
+
+  /**
+   * Lower bounds of the confidence intervals, same shape as `influences`; if asked for. Student's t with one
+   * degree of freedom less than effective examples.
+   *
+   * @generated from field: sidelight.v1.Tensor confidence_low = 19;
+   */
+  confidenceLow?: Tensor | undefined;
+
+  /**
+   * Upper bounds of the confidence intervals.
+   *
+   * @generated from field: sidelight.v1.Tensor confidence_high = 20;
+   */
+  confidenceHigh?: Tensor | undefined;
+
+  /**
+   * The metrics of the data as they are, FLOAT64 [metrics].
+   *
+   * @generated from field: sidelight.v1.Tensor baseline_performances = 21;
+   */
+  baselinePerformances?: Tensor | undefined;
+
+  /**
+   * The names of `features`, in the same order, if they were given.
+   *
+   * @generated from field: repeated string feature_names = 22;
+   */
+  featureNames: string[];
+
+  /**
+   * Whether `taus` holds absolute targets.
+   *
+   * @generated from field: bool absolute_targets = 23;
+   */
+  absoluteTargets: boolean;
 };
 
 /**
@@ -330,46 +372,67 @@ export enum Metric {
   UNSPECIFIED = 0,
 
   /**
+   * The share of examples whose predicted class is the label: the greatest of several outputs, or whether
+   * a single one is at least 0.5.
+   *
    * @generated from enum value: METRIC_ACCURACY = 1;
    */
   ACCURACY = 1,
 
   /**
+   * The mean of -ln of the probability given to the label.
+   *
    * @generated from enum value: METRIC_LOG_LOSS = 2;
    */
   LOG_LOSS = 2,
 
   /**
+   * The mean squared distance of probabilities from the label, summed over classes; (p - y)^2 for a single
+   * output.
+   *
    * @generated from enum value: METRIC_BRIER = 3;
    */
   BRIER = 3,
 
   /**
+   * Of the examples predicted as a class, the share that is of it. With one or two outputs of class 1, else
+   * the mean over the classes that occur.
+   *
    * @generated from enum value: METRIC_PRECISION = 4;
    */
   PRECISION = 4,
 
   /**
+   * Of the examples of a class, the share predicted as it; over classes as for precision.
+   *
    * @generated from enum value: METRIC_RECALL = 5;
    */
   RECALL = 5,
 
   /**
+   * The harmonic mean of precision and recall; over classes as for precision.
+   *
    * @generated from enum value: METRIC_F1 = 6;
    */
   F1 = 6,
 
   /**
+   * The area under the ROC curve; over classes as for precision, each against all others.
+   *
    * @generated from enum value: METRIC_AUC = 7;
    */
   AUC = 7,
 
   /**
+   * The mean of (prediction - label)^2, over outputs too.
+   *
    * @generated from enum value: METRIC_SQUARED_ERROR = 8;
    */
   SQUARED_ERROR = 8,
 
   /**
+   * The mean of |prediction - label|, over outputs too.
+   *
    * @generated from enum value: METRIC_ABSOLUTE_ERROR = 9;
    */
   ABSOLUTE_ERROR = 9,
