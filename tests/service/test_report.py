@@ -198,7 +198,7 @@ async def test_what_a_screen_reader_meets_has_names_and_an_order(reports: Any, b
         assert levels.count(1) == 1
         assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
         unnamed = await page.evaluate(
-            """() => [...document.querySelectorAll('[role=region], nav, svg')]
+            """() => [...document.querySelectorAll('[role=region], nav, svg[role=img]')]
                 .filter(e => !e.getAttribute('aria-label')).map(e => e.outerHTML.slice(0, 80))"""
         )
         assert unnamed == []

@@ -15,6 +15,7 @@ import pytest
 from markupsafe import Markup
 from matplotlib.image import imread
 from sidelight_service.report.figures.bars import Bar, bars, boxes
+from sidelight_service.report.figures.curves import Curve, curves
 from sidelight_service.report.figures.images import coloured_png
 from sidelight_service.report.figures.matrices import matrix
 from sidelight_service.report.page import Data, Figure, Page, Section
@@ -129,6 +130,19 @@ def test_boxes_show_the_quartiles() -> None:
     assert 'class="line" style="left:0.0%;width:100.0%"' in drawn
     assert 'class="box" style="left:25.0%;width:50.0%"' in drawn
     assert 'class="median" style="left:50.0%"' in drawn
+
+
+def test_curves_break_where_a_value_is_missing_and_share_round_ticks() -> None:
+    places = np.linspace(-1, 1, 5)
+    lines = [Curve("a", np.array([0.0, 1.0, np.nan, 2.0, 4.0]), np.full(5, 0.1)), Curve("b", np.ones(5))]
+
+    drawn = curves(places, lines, x_name="tau", y_name="mean", words="Up it goes.")
+
+    (first, second) = re.findall(r'class="curve c[01]" d="([^"]*)"/>\n', drawn)
+    assert (first.count("M"), first.count("L")) == (2, 2)
+    assert (second.count("M"), second.count("L")) == (1, 4)
+    assert re.findall(r'text-anchor="end">([^<]*)<', drawn) == ["0", "1", "2", "3", "4"]
+    assert 'aria-label="Up it goes."' in drawn
 
 
 def test_a_matrix_as_an_image_has_a_pixel_per_cell_from_dark_to_bright() -> None:

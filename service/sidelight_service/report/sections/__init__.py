@@ -2,10 +2,11 @@
 
 from sidelight_service.report.sections.activation_pattern import ACTIVATION_PATTERN
 from sidelight_service.report.sections.family import Family
+from sidelight_service.report.sections.influence import INFLUENCE
 from sidelight_service.report.sections.linearity import LINEARITY
 from sidelight_service.report.sections.model import describe_model
 
-FAMILIES: tuple[Family, ...] = (LINEARITY, ACTIVATION_PATTERN)
+FAMILIES: tuple[Family, ...] = (LINEARITY, ACTIVATION_PATTERN, INFLUENCE)
 """In the order of the page."""
 
 __all__ = ["FAMILIES", "Family", "describe_model"]
