@@ -63,17 +63,20 @@ def solve_tilts(unit: Array, counts: Array, goals: Array, active: Array) -> Arra
             total, above, below, mixed = np.moveaxis(exponentials(tilt, unit) @ moments, -1, 0)
             mean, rest = above / total, below / total
             error = goals - mean
+            before = done.copy()
             done |= np.abs(error) <= TOLERANCE
             low = np.where(error > 0, tilt, low)
             high = np.where(error < 0, tilt, high)
             done |= high - low <= 2 * np.spacing(np.maximum(np.abs(low), np.abs(high)))
-            if done.all():
-                break
             # m (1 - m) - E u (1 - u) is the variance, without the cancellation of E u^2 - m^2 close to a bound.
             spread = mean * rest
             step = tilt + (wanted - (np.log(mean) - np.log(rest))) * spread / (spread - mixed / total)
-            step = np.where((step > low) & (step < high), step, _safe_step(tilt, low, high, error))
-            tilt = np.where(done, tilt, step)
+            inside = (step > low) & (step < high)
+            step = np.where(inside, step, np.where(done, tilt, _safe_step(tilt, low, high, error)))
+            # What is close enough takes this step too: the last digits come with it.
+            tilt = np.where(before, tilt, step)
+            if done.all():
+                break
     return np.where(active, tilt, 0.0)
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sidelight_engines.influence.dual import TOLERANCE, exponentials, solve_tilts
+from sidelight_engines.influence.dual import exponentials, solve_tilts
 from sidelight_engines.influence.ethik import ethik_tolerances, numerically_equal
 from sidelight_engines.influence.levels import Levels
 from sidelight_engines.influence.parameters import InfluenceParameters, UnattainableTarget
@@ -29,6 +29,8 @@ SolveTilts = Callable[[Array, Array, Array, Array], Array]
 
 _BLOCK_NUMBERS = 2**16
 """Numbers of a block that a second-level cache holds: exp, products and sums then run at its speed."""
+_ATTAINED = 1e-12
+"""How far a mean may be from its target, as a share of the feature's range: room for rounding in sums over millions."""
 _FEWEST_EXAMPLES = 2.0
 """A standard error can not be estimated from fewer."""
 
@@ -179,7 +181,7 @@ def _tilt_cells(
     varies = (scaled.span[features] > 0)[:, None]
     at_low, at_high = varies & (goals <= 0), varies & (goals >= 1)
     active = varies & ~at_low & ~at_high
-    tolerance: Array | float = TOLERANCE
+    tolerance: Array | float = _ATTAINED
     if parameters.ethik_compatible:
         at_low, at_high = np.zeros_like(at_low), np.zeros_like(at_high)
         means_before = (scaled.low + scaled.span * scaled.means)[features, None]
