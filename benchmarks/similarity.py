@@ -40,6 +40,7 @@ Array = npt.NDArray[Any]
 REFERENCES = 60_000
 _FEW = 100  # References that alibi is given; its time grows with their number.
 _NUMBERS = 10_634
+_QUERIES = 100  # Images that no reference is made of.
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Benchmark:
         self.report = Report("similarity", context={"images": told, "repetitions": str(setting.repetitions)})
         self.images = folder / f"references_{setting.references}.npy"
         self.labels = folder / "labels.npy"
-        np.save(self.labels, augment(self.x, self.y, setting.references, self.images))
+        np.save(self.labels, augment(self.x[:-_QUERIES], self.y[:-_QUERIES], setting.references, self.images))
 
     def run(self) -> tuple[Report, ...]:
         """Measures every line."""
@@ -88,8 +89,9 @@ class Benchmark:
             place = self.folder / f"index_{precision.value}"
             self._build(place, precision)
             index = open_index(place, DIGEST)
-            for queries, target in ((1, 0.150), (100, 1.0)):
+            for queries, target in ((1, 0.150), (_QUERIES, 1.0)):
                 self._search(model, index, precision, queries, target)
+                self._search(model, index, precision, queries, None)
             shutil.rmtree(place)
         return (self.report,)
 
@@ -141,16 +143,22 @@ class Benchmark:
         values = found["values"]
         self.report.add(Line("numbers per reference", 0.0, "", 0.0, values, *at_most(values, _NUMBERS)))
 
-    def _search(self, model: Model, index: GradientIndex, precision: Precision, queries: int, limit: float) -> None:
+    def _search(
+        self, model: Model, index: GradientIndex, precision: Precision, queries: int, limit: float | None
+    ) -> None:
+        """The best five, or without a target every score: then nothing can be left out."""
         name = model.graph.inputs[0].name
-        instances = Examples({name: self.x[:queries]}, Labels(self.y[:queries]))
+        instances = Examples({name: self.x[-queries:]}, Labels(self.y[-queries:]))
+        parameters = SimilarityParameters(all_scores=limit is None)
 
         def ours() -> None:
-            explain_similarity(model, instances, SimilarityParameters(), index)
+            explain_similarity(model, instances, parameters, index)
 
         median = statistics.median(take_turns({"ours": ours}, 2 * self.setting.repetitions)["ours"])
-        claim = f"{queries} among {len(index)}, {precision.value}"
-        self.report.add(Line(claim, median, "", 0.0, median, *at_most(median, limit)))
+        wanted = "every score" if limit is None else "the best 5"
+        claim = f"{wanted}, {queries} among {len(index)}, {precision.value}"
+        target, met = ("", None) if limit is None else at_most(median, limit)
+        self.report.add(Line(claim, median, "", 0.0, median, target, met))
 
 
 def run(setting: Setting) -> tuple[Report, ...]:

@@ -145,6 +145,23 @@ class ReferenceInUse(SidelightError):
         self.reference = reference
 
 
+class IndexMissing(SidelightError):
+    """References are too many to be compared without an index, and there is none."""
+
+    def __init__(self, model: str, version: int, reference: str, needed_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"the gradients of these examples of reference set {reference!r} take {needed_bytes} bytes, where a "
+            f"request computes up to {limit_bytes}, and no gradient index of the set fits version {version} of model "
+            f"{model!r} with this loss and output; create a BuildGradientIndex job for the set "
+            f"(sidelight index build --model {model}:{version} --reference {reference}), or select fewer examples"
+        )
+        self.model = model
+        self.version = version
+        self.reference = reference
+        self.needed_bytes = needed_bytes
+        self.limit_bytes = limit_bytes
+
+
 class UploadIncomplete(SidelightError):
     """An upload ended before what it announced had arrived."""
 

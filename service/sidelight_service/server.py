@@ -28,6 +28,7 @@ from sidelight.v1 import (
 
 from sidelight_service import __version__
 from sidelight_service.calls import CallInterceptor
+from sidelight_service.indexes.keeper import IndexKeeper
 from sidelight_service.jobs.jobs import Jobs
 from sidelight_service.logs import configure_logs
 from sidelight_service.references.store import ReferenceStore
@@ -69,6 +70,10 @@ class Server:
                 "chunk_bytes": settings.chunk_mebibytes * MEBIBYTE,
                 "log_format": settings.log_format.value,
                 "log_level": settings.log_level,
+                "message_bytes": settings.max_message_bytes,
+                "unindexed_bytes": settings.unindexed_mebibytes * MEBIBYTE,
+                "indexes": None if settings.indexes is None else str(settings.indexes),
+                "index_bytes": settings.index_mebibytes * MEBIBYTE,
             },
             settings.queue_limit,
             on_change=self._changed.set,
@@ -76,6 +81,9 @@ class Server:
         )
         data = settings.data
         self._jobs = None if data is None else Jobs(data, settings, self.catalogue, self.references, self._pool)
+        self._indexes = (
+            None if self._jobs is None else IndexKeeper(settings, self.catalogue, self.references, self._jobs)
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self.addresses: tuple[str, ...] = ()
         """Where the server listens, once started, with the ports that were taken."""
@@ -98,6 +106,8 @@ class Server:
             OSError: an address can not be listened on, or the data directory not be written to.
         """
         await asyncio.to_thread(self.references.prepare)
+        if self._indexes is not None:
+            await asyncio.to_thread(self._indexes.prepare)
         self.addresses = tuple(self._listen(address) for address in self._settings.addresses)
         await self._health.start()
         await self._grpc.start()
@@ -108,6 +118,8 @@ class Server:
         ]
         if self._jobs is not None:
             await self._jobs.start()
+        if self._indexes is not None:
+            self._tasks.append(asyncio.create_task(self._indexes.run()))
         logger.info("serving", addresses=self.addresses, version=__version__, models=str(self._settings.models))
 
     async def stop(self) -> None:

@@ -124,6 +124,13 @@ class Settings(BaseSettings):
     """Jobs that may wait; more are refused at once."""
     job_retention_hours: PositiveFloat = 168.0
     """How long a job that has ended, and its result, are kept, in hours."""
+    unindexed_mebibytes: PositiveInt = 256
+    """What the gradients of references without an index may take in one ExplainSimilarity, in MiB: more references
+    need a BuildGradientIndex job first."""
+    index_mebibytes: PositiveInt = 32 * 1024
+    """What all gradient indexes together may take on the disk, in MiB; a job that would exceed it is refused."""
+    index_retention_hours: PositiveFloat = 168.0
+    """How long a gradient index is kept without being used once its model version is gone or changed, in hours."""
     max_message_mebibytes: PositiveInt = 64
     """The largest request or response, in MiB."""
     max_call_seconds: PositiveFloat = 3600.0
@@ -171,6 +178,11 @@ class Settings(BaseSettings):
     def max_message_bytes(self) -> int:
         """The largest request or response, in bytes."""
         return self.max_message_mebibytes * MEBIBYTE
+
+    @property
+    def indexes(self) -> Path | None:
+        """The folder of all gradient indexes; None if nothing is kept."""
+        return None if self.data is None else self.data.resolve() / "indexes"
 
     def policy_of(self, model: str) -> VersionPolicy:
         """The version policy of a model."""

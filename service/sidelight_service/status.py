@@ -76,7 +76,9 @@ TABLE: dict[type[BaseException], Row] = {
         grpc.StatusCode.FAILED_PRECONDITION, error_pb2.ERROR_REASON_NON_FINITE_OUTPUT, _fields("layer", "row")
     ),
     engine.NonFiniteGradient: Row(
-        grpc.StatusCode.FAILED_PRECONDITION, error_pb2.ERROR_REASON_NON_FINITE_OUTPUT, _fields("layer", "row")
+        grpc.StatusCode.FAILED_PRECONDITION,
+        error_pb2.ERROR_REASON_NON_FINITE_OUTPUT,
+        _fields("example", "layer", "row"),
     ),
     engine.IndexStale: Row(
         grpc.StatusCode.FAILED_PRECONDITION,
@@ -141,6 +143,11 @@ TABLE: dict[type[BaseException], Row] = {
     ),
     service.ReferenceInUse: Row(
         grpc.StatusCode.FAILED_PRECONDITION, error_pb2.ERROR_REASON_REFERENCE_IN_USE, _fields("reference")
+    ),
+    service.IndexMissing: Row(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        error_pb2.ERROR_REASON_INDEX_MISSING,
+        _fields("model", "version", "reference", "needed_bytes", "limit_bytes"),
     ),
     service.UploadIncomplete: Row(grpc.StatusCode.DATA_LOSS, error_pb2.ERROR_REASON_UPLOAD_INCOMPLETE),
     service.StorageFull: Row(

@@ -28,7 +28,9 @@ class JobServer:
     stub: Any
 
     async def create(self, request: linearity_pb2.ExplainLinearityRequest, key: str = "") -> job_pb2.ExplainJob:
-        work = job_pb2.JobRequest(linearity=request)
+        return await self.create_work(job_pb2.JobRequest(linearity=request), key)
+
+    async def create_work(self, work: job_pb2.JobRequest, key: str = "") -> job_pb2.ExplainJob:
         created = job_service_pb2.CreateJobRequest(request=work, idempotency_key=key)
         return (await self.stub.CreateJob(created)).job
 
@@ -45,7 +47,10 @@ class JobServer:
         return await self.stub.ListJobs(job_service_pb2.ListJobsRequest(**fields))
 
     async def result(self, job: str) -> linearity_pb2.ExplainLinearityResponse:
-        return (await self.stub.GetJobResult(job_service_pb2.GetJobResultRequest(id=job))).result.linearity
+        return (await self.outcome(job)).linearity
+
+    async def outcome(self, job: str) -> job_pb2.JobResult:
+        return (await self.stub.GetJobResult(job_service_pb2.GetJobResultRequest(id=job))).result
 
     async def watched(self, job: str) -> list[job_pb2.ExplainJob]:
         """Every state of a job until it has ended."""

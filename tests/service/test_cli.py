@@ -72,6 +72,9 @@ def help_of(*command: str) -> str:
         ("jobs",),
         ("jobs", "watch"),
         ("explain", "linearity"),
+        ("explain", "similarity"),
+        ("index",),
+        ("index", "build"),
     ],
 )
 def test_every_command_explains_itself(command: tuple[str, ...]) -> None:

@@ -326,7 +326,6 @@ async def test_a_server_tells_its_methods_and_limits(start: Start) -> None:
 @pytest.mark.parametrize(
     "method",
     [
-        "ExplainService/ExplainSimilarity",
         "ExplainService/ExplainLrp",
     ],
 )

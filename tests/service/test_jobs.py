@@ -179,7 +179,11 @@ async def test_jobs_are_listed_newest_first_a_page_at_a_time(jobs: JobServer) ->
         ({"request": {"linearity": {}}}, "INVALID_FIELD", "request.linearity.model.name"),
         ({"request": {"linearity": {"model": {"name": "none"}}}}, "MODEL_NOT_FOUND", None),
         ({"request": {"linearity": {"model": {"name": "small", "version": 9}}}}, "VERSION_NOT_FOUND", None),
-        ({"request": {"buildGradientIndex": {"model": {"name": "small"}}}}, "NOT_IMPLEMENTED", None),
+        (
+            {"request": {"buildGradientIndex": {"model": {"name": "small"}}}},
+            "INVALID_FIELD",
+            "request.build_gradient_index.reference",
+        ),
         ({"idempotencyKey": "k" * 129}, "INVALID_FIELD", "idempotency_key"),
     ],
 )

@@ -54,6 +54,7 @@ from sidelight.models import (
 from sidelight.provenance import Picture, Provenance, ResultWarning
 from sidelight.references import ReferenceInput, ReferenceSet
 from sidelight.selection import ReferenceSelection
+from sidelight.similarity import ClassMeans, GradientIndex, Neighbours, SimilarityExplanation
 
 __version__ = "0.1.0"
 
@@ -64,12 +65,14 @@ __all__ = [
     "AsyncClient",
     "AsyncJob",
     "Cancelled",
+    "ClassMeans",
     "Client",
     "DataLoss",
     "DeadlineExceeded",
     "FailedPrecondition",
     "FieldViolation",
     "GradientCheck",
+    "GradientIndex",
     "InfluenceExplanation",
     "InternalError",
     "InvalidArgument",
@@ -87,6 +90,7 @@ __all__ = [
     "ModelDetail",
     "ModelError",
     "ModelVersion",
+    "Neighbours",
     "NotFound",
     "PatternDistances",
     "Picture",
@@ -98,6 +102,7 @@ __all__ = [
     "ResultWarning",
     "ServerInfo",
     "SidelightError",
+    "SimilarityExplanation",
     "SpecificUnit",
     "TensorSpec",
     "Unavailable",

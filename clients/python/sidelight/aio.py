@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 from numpy.typing import ArrayLike
 
 from sidelight.activation_pattern import ActivationPatternExplanation, decode_activation_pattern
@@ -34,6 +35,7 @@ from sidelight.models import Model, ModelDetail, ServerInfo
 from sidelight.pace import Deadline
 from sidelight.references import ReferenceSet, decode_reference
 from sidelight.selection import ReferenceSelection, parse_model
+from sidelight.similarity_calls import AsyncSimilarityCalls
 from sidelight.upload import Examples, Upload
 from sidelight.v1 import (
     explain_service_pb2_grpc,
@@ -61,7 +63,7 @@ def connect_async(
     return AsyncClient(target, credentials=credentials, max_message_bytes=max_message_bytes, options=options)
 
 
-class AsyncClient:
+class AsyncClient(AsyncSimilarityCalls):
     """A connection to a Sidelight server, for asyncio. Use it with ``async with``, or `close` it."""
 
     def __init__(
@@ -229,13 +231,11 @@ class AsyncClient:
         idempotency_key: str | None = None,
         timeout: float | None = None,
         **options: Unpack[LinearityOptions],
-    ) -> AsyncJob:
+    ) -> AsyncJob[LinearityExplanation]:
         """See `sidelight.Client.submit_linearity`."""
         request = linearity_request(model, options)
         request.instances.CopyFrom(instances(x, "x"))
-        create = create_request(request, idempotency_key, self._max_message_bytes)
-        answer = await self._call(self._jobs.CreateJob, create, Deadline(timeout))
-        return AsyncJob(decode_job(answer.job), self, self._jobs)
+        return await self._submit(request, idempotency_key, timeout)
 
     @shows_activation_pattern_options
     async def activation_pattern(
@@ -260,7 +260,7 @@ class AsyncClient:
         idempotency_key: str | None = None,
         timeout: float | None = None,
         **options: Unpack[ActivationPatternOptions],
-    ) -> AsyncJob:
+    ) -> AsyncJob[ActivationPatternExplanation]:
         """See `sidelight.Client.submit_activation_pattern`."""
         request = activation_pattern_request(model, x, options, self._max_message_bytes)
         create = create_request(request, idempotency_key, self._max_message_bytes)
@@ -292,17 +292,17 @@ class AsyncClient:
         idempotency_key: str | None = None,
         timeout: float | None = None,
         **options: Unpack[InfluenceOptions],
-    ) -> AsyncJob:
+    ) -> AsyncJob[InfluenceExplanation]:
         """See `sidelight.Client.submit_influence`."""
         request = influence_request(model, x, reference, options)
         create = create_request(request, idempotency_key, self._max_message_bytes)
         answer = await self._call(self._jobs.CreateJob, create, Deadline(timeout))
         return AsyncJob(decode_job(answer.job), self, self._jobs)
 
-    async def jobs(self, *, states: Sequence[str] = (), timeout: float | None = None) -> tuple[AsyncJob, ...]:
+    async def jobs(self, *, states: Sequence[str] = (), timeout: float | None = None) -> tuple[AsyncJob[Any], ...]:
         """See `sidelight.Client.jobs`."""
         deadline = Deadline(timeout)
-        found: list[AsyncJob] = []
+        found: list[AsyncJob[Any]] = []
         request = list_request(states)
         while True:
             response = await self._call(self._jobs.ListJobs, request, deadline)
@@ -311,9 +311,14 @@ class AsyncClient:
                 return tuple(found)
             request.page_token = response.next_page_token
 
-    async def job(self, job: str, *, timeout: float | None = None) -> AsyncJob:
+    async def job(self, job: str, *, timeout: float | None = None) -> AsyncJob[Any]:
         """See `sidelight.Client.job`."""
         return await AsyncJob(unknown_job(job), self, self._jobs).refresh(timeout=timeout)
+
+    async def _submit(self, request: Message, idempotency_key: str | None, timeout: float | None) -> AsyncJob[Any]:
+        create = create_request(request, idempotency_key, self._max_message_bytes)
+        answer = await self._call(self._jobs.CreateJob, create, Deadline(timeout))
+        return AsyncJob(decode_job(answer.job), self, self._jobs)
 
     async def _call(
         self, method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request, deadline: Deadline

@@ -5,23 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import grpc
 
 from sidelight.errors import SidelightError, Unavailable, from_rpc_error
-from sidelight.jobs import (
-    Explanation,
-    JobFailure,
-    JobInfo,
-    JobProgress,
-    Patience,
-    decode_job,
-    decode_result,
-    is_about_state,
-)
+from sidelight.jobs import JobFailure, JobInfo, JobProgress, Patience, decode_job, decode_result, is_about_state
 from sidelight.pace import Deadline
 from sidelight.v1 import job_service_pb2
+
+_Result = TypeVar("_Result")
 
 
 class _Caller(Protocol):
@@ -32,7 +25,7 @@ class _Caller(Protocol):
     async def _call(self, method: Any, request: Any, deadline: Deadline) -> Any: ...
 
 
-class AsyncJob:
+class AsyncJob(Generic[_Result]):
     """A job of a server, for asyncio: `sidelight.Job`, awaited.
 
     What it says of itself is as of the last call that asked.
@@ -42,7 +35,7 @@ class AsyncJob:
     """
 
     def __init__(self, info: JobInfo, client: _Caller, stub: Any) -> None:
-        """Made by `sidelight.AsyncClient.submit_linearity`, `jobs` and `job`."""
+        """Made by the `submit_` methods of `sidelight.AsyncClient`, `jobs` and `job`."""
         self.info = info
         self._client = client
         self._stub = stub
@@ -71,7 +64,7 @@ class AsyncJob:
         done = f"{self.progress.done} of {self.progress.total or '?'}"
         return f"<Job {self.id}: {self.info.kind} of {self.info.model}, {self.state}, {done}>"
 
-    async def refresh(self, *, timeout: float | None = None) -> AsyncJob:
+    async def refresh(self, *, timeout: float | None = None) -> AsyncJob[_Result]:
         """Asks how the job is now; returns it."""
         # GetJob would send the whole request back, with all its tensors.
         async with contextlib.aclosing(self.watch(timeout=timeout)) as states:
@@ -111,7 +104,7 @@ class AsyncJob:
 
     async def wait(
         self, *, progress: Callable[[int, int], None] | None = None, timeout: float | None = None
-    ) -> AsyncJob:
+    ) -> AsyncJob[_Result]:
         """Waits until the job has ended, whatever became of it; returns it.
 
         Args:
@@ -127,8 +120,8 @@ class AsyncJob:
                 progress(info.progress.done, info.progress.total)
         return self
 
-    async def result(self, *, timeout: float | None = None) -> Explanation:
-        """What the job came to.
+    async def result(self, *, timeout: float | None = None) -> _Result:
+        """What the job came to: what the call would have returned, or the index that was built.
 
         Raises:
             FailedPrecondition: it has not ended, or was cancelled.
@@ -137,7 +130,8 @@ class AsyncJob:
         request = job_service_pb2.GetJobResultRequest(id=self.id)
         deadline = Deadline(timeout)
         try:
-            return decode_result((await self._client._call(self._stub.GetJobResult, request, deadline)).result)
+            answer = await self._client._call(self._stub.GetJobResult, request, deadline)
+            return cast(_Result, decode_result(answer.result))
         except SidelightError as error:
             if is_about_state(error):
                 failure = (await self.refresh(timeout=deadline.remaining())).failure
@@ -145,7 +139,7 @@ class AsyncJob:
                     raise failure.to_error() from error
             raise
 
-    async def cancel(self, *, timeout: float | None = None) -> AsyncJob:
+    async def cancel(self, *, timeout: float | None = None) -> AsyncJob[_Result]:
         """Stops the job; one that has ended stays as it is. Returns it."""
         request = job_service_pb2.CancelJobRequest(id=self.id)
         self.info = decode_job((await self._client._call(self._stub.CancelJob, request, Deadline(timeout))).job)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import grpc
+from google.protobuf.message import Message
 from numpy.typing import ArrayLike
 
 from sidelight.activation_pattern import ActivationPatternExplanation, decode_activation_pattern
@@ -32,6 +33,7 @@ from sidelight.models import Model, ModelDetail, ServerInfo
 from sidelight.pace import Deadline
 from sidelight.references import ReferenceSet, decode_reference
 from sidelight.selection import ReferenceSelection, parse_model
+from sidelight.similarity_calls import SimilarityCalls
 from sidelight.upload import Examples, Upload
 from sidelight.v1 import (
     explain_service_pb2_grpc,
@@ -69,7 +71,7 @@ def connect(
     return Client(target, credentials=credentials, max_message_bytes=max_message_bytes, options=options)
 
 
-class Client:
+class Client(SimilarityCalls):
     """A connection to a Sidelight server. Safe to share between threads; use it as a context or `close` it.
 
     Every call takes a `timeout` in seconds, None for no limit, and raises a `SidelightError`. A call
@@ -332,7 +334,7 @@ class Client:
         idempotency_key: str | None = None,
         timeout: float | None = None,
         **options: Unpack[LinearityOptions],
-    ) -> Job:
+    ) -> Job[LinearityExplanation]:
         """Puts the work of `linearity` in the server's queue and returns at once.
 
         The server needs a data directory. The result is that of `linearity`, to the last bit.
@@ -352,9 +354,7 @@ class Client:
         """
         request = linearity_request(model, options)
         request.instances.CopyFrom(instances(x, "x"))
-        create = create_request(request, idempotency_key, self._max_message_bytes)
-        answer = self._call(self._jobs.CreateJob, create, Deadline(timeout))
-        return Job(decode_job(answer.job), self, self._jobs)
+        return self._submit(request, idempotency_key, timeout)
 
     @shows_activation_pattern_options
     def activation_pattern(
@@ -406,7 +406,7 @@ class Client:
         idempotency_key: str | None = None,
         timeout: float | None = None,
         **options: Unpack[ActivationPatternOptions],
-    ) -> Job:
+    ) -> Job[ActivationPatternExplanation]:
         """Puts the work of `activation_pattern` in the server's queue and returns at once; see `submit_linearity`.
 
         Args:
@@ -486,7 +486,7 @@ class Client:
         idempotency_key: str | None = None,
         timeout: float | None = None,
         **options: Unpack[InfluenceOptions],
-    ) -> Job:
+    ) -> Job[InfluenceExplanation]:
         """Puts the work of `influence` in the server's queue and returns at once.
 
         The server needs a data directory. The result is that of `influence`.
@@ -510,7 +510,7 @@ class Client:
         answer = self._call(self._jobs.CreateJob, create, Deadline(timeout))
         return Job(decode_job(answer.job), self, self._jobs)
 
-    def jobs(self, *, states: Sequence[str] = (), timeout: float | None = None) -> tuple[Job, ...]:
+    def jobs(self, *, states: Sequence[str] = (), timeout: float | None = None) -> tuple[Job[Any], ...]:
         """Lists the jobs that the server keeps, newest first.
 
         Args:
@@ -519,7 +519,7 @@ class Client:
             timeout: in seconds.
         """
         deadline = Deadline(timeout)
-        found: list[Job] = []
+        found: list[Job[Any]] = []
         request = list_request(states)
         while True:
             response = self._call(self._jobs.ListJobs, request, deadline)
@@ -528,9 +528,14 @@ class Client:
                 return tuple(found)
             request.page_token = response.next_page_token
 
-    def job(self, job: str, *, timeout: float | None = None) -> Job:
+    def job(self, job: str, *, timeout: float | None = None) -> Job[Any]:
         """Finds a job by its id."""
         return Job(unknown_job(job), self, self._jobs).refresh(timeout=timeout)
+
+    def _submit(self, request: Message, idempotency_key: str | None, timeout: float | None) -> Job[Any]:
+        create = create_request(request, idempotency_key, self._max_message_bytes)
+        answer = self._call(self._jobs.CreateJob, create, Deadline(timeout))
+        return Job(decode_job(answer.job), self, self._jobs)
 
     def _call(
         self, method: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request, deadline: Deadline

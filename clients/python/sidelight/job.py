@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import grpc
 
 from sidelight.errors import SidelightError, Unavailable, from_rpc_error
-from sidelight.jobs import (
-    Explanation,
-    JobFailure,
-    JobInfo,
-    JobProgress,
-    Patience,
-    decode_job,
-    decode_result,
-    is_about_state,
-)
+from sidelight.jobs import JobFailure, JobInfo, JobProgress, Patience, decode_job, decode_result, is_about_state
 from sidelight.pace import Deadline
 from sidelight.v1 import job_service_pb2
+
+_Result = TypeVar("_Result")
 
 
 class _Caller(Protocol):
@@ -31,7 +24,7 @@ class _Caller(Protocol):
     def _call(self, method: Any, request: Any, deadline: Deadline) -> Any: ...
 
 
-class Job:
+class Job(Generic[_Result]):
     """A job of a server. What it says of itself is as of the last call that asked.
 
     Attributes:
@@ -39,7 +32,7 @@ class Job:
     """
 
     def __init__(self, info: JobInfo, client: _Caller, stub: Any) -> None:
-        """Made by `sidelight.Client.submit_linearity`, `jobs` and `job`."""
+        """Made by the `submit_` methods of `sidelight.Client`, `jobs` and `job`."""
         self.info = info
         self._client = client
         self._stub = stub
@@ -68,7 +61,7 @@ class Job:
         done = f"{self.progress.done} of {self.progress.total or '?'}"
         return f"<Job {self.id}: {self.info.kind} of {self.info.model}, {self.state}, {done}>"
 
-    def refresh(self, *, timeout: float | None = None) -> Job:
+    def refresh(self, *, timeout: float | None = None) -> Job[_Result]:
         """Asks how the job is now; returns it."""
         # GetJob would send the whole request back, with all its tensors.
         for _ in self.watch(timeout=timeout):
@@ -105,7 +98,7 @@ class Job:
                 stream.cancel()
             time.sleep(delay)
 
-    def wait(self, *, progress: Callable[[int, int], None] | None = None, timeout: float | None = None) -> Job:
+    def wait(self, *, progress: Callable[[int, int], None] | None = None, timeout: float | None = None) -> Job[_Result]:
         """Waits until the job has ended, whatever became of it; returns it.
 
         Args:
@@ -121,8 +114,8 @@ class Job:
                 progress(info.progress.done, info.progress.total)
         return self
 
-    def result(self, *, timeout: float | None = None) -> Explanation:
-        """What the job came to.
+    def result(self, *, timeout: float | None = None) -> _Result:
+        """What the job came to: what the call would have returned, or the index that was built.
 
         Raises:
             FailedPrecondition: it has not ended, or was cancelled.
@@ -131,7 +124,8 @@ class Job:
         request = job_service_pb2.GetJobResultRequest(id=self.id)
         deadline = Deadline(timeout)
         try:
-            return decode_result(self._client._call(self._stub.GetJobResult, request, deadline).result)
+            answer = self._client._call(self._stub.GetJobResult, request, deadline)
+            return cast(_Result, decode_result(answer.result))
         except SidelightError as error:
             if is_about_state(error):
                 failure = self.refresh(timeout=deadline.remaining()).failure
@@ -139,7 +133,7 @@ class Job:
                     raise failure.to_error() from error
             raise
 
-    def cancel(self, *, timeout: float | None = None) -> Job:
+    def cancel(self, *, timeout: float | None = None) -> Job[_Result]:
         """Stops the job; one that has ended stays as it is. Returns it."""
         request = job_service_pb2.CancelJobRequest(id=self.id)
         self.info = decode_job(self._client._call(self._stub.CancelJob, request, Deadline(timeout)).job)

@@ -5,9 +5,8 @@ A field is sent only when the caller gave it, so each default is stated once: by
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict, TypeVar, get_type_hints
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,10 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from sidelight.arrays import Inputs, to_array, to_arrays, to_instances, to_tensor
 from sidelight.errors import InvalidArgument
 from sidelight.selection import ReferenceSelection, parse_model
+from sidelight.signatures import shows
 from sidelight.v1 import explanation_pb2, linearity_pb2, model_pb2, reference_pb2
 from sidelight.words import choose
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class LinearityOptions(TypedDict, total=False):
@@ -50,16 +48,7 @@ class LinearityOptions(TypedDict, total=False):
     picture_dark: bool | None
 
 
-def shows_linearity_options(function: _Function) -> _Function:
-    """Puts the options in the place of ``**options`` in a function's signature, for help() and editors."""
-    signature = inspect.signature(function)
-    kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    options = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
-        for name, hint in get_type_hints(LinearityOptions).items()
-    ]
-    vars(function)["__signature__"] = signature.replace(parameters=kept + options)
-    return function
+shows_linearity_options = shows(LinearityOptions)
 
 
 def linearity_request(model: str, options: LinearityOptions) -> linearity_pb2.ExplainLinearityRequest:

@@ -18,7 +18,7 @@ from sidelight.errors import InvalidArgument
 from sidelight.linearity import LayerLinearity, LinearityExplanation, LinearityParameters
 from sidelight.linearity_options import LinearityOptions, instances, linearity_request
 from sidelight.pace import Pace
-from sidelight.provenance import Provenance
+from sidelight.provenance import total_provenance
 from sidelight.selection import ReferenceSelection
 from sidelight.v1 import linearity_pb2
 from sidelight.words import word
@@ -156,7 +156,7 @@ def decode_linearity(responses: list[linearity_pb2.ExplainLinearityResponse]) ->
     first = responses[0]
     return LinearityExplanation(
         layers=tuple(_join([response.layers[i] for response in responses]) for i in range(len(first.layers))),
-        provenance=_total([decode_provenance(response.provenance) for response in responses]),
+        provenance=total_provenance([decode_provenance(response.provenance) for response in responses]),
         parameters=_parameters(first.effective_parameters),
         pictures=tuple(decode_picture(picture) for response in responses for picture in response.pictures),
         next_word_offset=responses[-1].next_word_offset,
@@ -183,21 +183,6 @@ def _join(parts: list[linearity_pb2.LayerLinearity]) -> LayerLinearity:
         standard_deviation=float(linearity.std(ddof=1)) if linearity.size > 1 else 0.0,
         zero_reason=word(linearity_pb2.ZeroReason.DESCRIPTOR, reasons[0]),
         zero_count=sum(part.zero_count for part in parts),
-    )
-
-
-def _total(parts: list[Provenance]) -> Provenance:
-    first = parts[0]
-    return Provenance(
-        model=first.model,
-        version=first.version,
-        digest=first.digest,
-        runtime=first.runtime,
-        server_version=first.server_version,
-        queue_seconds=sum(part.queue_seconds for part in parts),
-        compute_seconds=sum(part.compute_seconds for part in parts),
-        forward_rows=sum(part.forward_rows for part in parts),
-        warnings=tuple(dict.fromkeys(warning for part in parts for warning in part.warnings)),
     )
 
 

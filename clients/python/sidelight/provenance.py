@@ -71,3 +71,19 @@ class Picture:
     def save(self, path: str | Path) -> None:
         """Writes the picture to a file."""
         Path(path).write_bytes(self.data)
+
+
+def total_provenance(parts: list[Provenance]) -> Provenance:
+    """The provenance of a result that took several calls: costs are added up, warnings are said once."""
+    first = parts[0]
+    return Provenance(
+        model=first.model,
+        version=first.version,
+        digest=first.digest,
+        runtime=first.runtime,
+        server_version=first.server_version,
+        queue_seconds=sum(part.queue_seconds for part in parts),
+        compute_seconds=sum(part.compute_seconds for part in parts),
+        forward_rows=sum(part.forward_rows for part in parts),
+        warnings=tuple(dict.fromkeys(warning for part in parts for warning in part.warnings)),
+    )

@@ -11,11 +11,16 @@ from sidelight_engines.pictures.influence_heatmaps import influence_heatmaps
 from sidelight_engines.pictures.influence_ranking import influence_ranking
 from sidelight_engines.pictures.linearity import linearity_by_layer
 from sidelight_engines.pictures.picture import Picture, PictureFormat
+from sidelight_engines.pictures.similarity_means import ClassScores, similarity_class_means
+from sidelight_engines.pictures.similarity_strip import DrawnExample, Strip, similarity_strip
 
 __all__ = [
+    "ClassScores",
+    "DrawnExample",
     "InfluenceDrawing",
     "Picture",
     "PictureFormat",
+    "Strip",
     "class_neighbours",
     "firing_rates",
     "influence_curves",
@@ -23,4 +28,6 @@ __all__ = [
     "influence_ranking",
     "linearity_by_layer",
     "pattern_distances",
+    "similarity_class_means",
+    "similarity_strip",
 ]

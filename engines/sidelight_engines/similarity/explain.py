@@ -9,8 +9,9 @@ checkpoints (TracIn, Pruthi et al. 2020, arXiv:2002.08484).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -18,8 +19,14 @@ from sidelight_engines.control import Control
 from sidelight_engines.errors import InvalidField
 from sidelight_engines.model import Model
 from sidelight_engines.runtime.runtime import Array
-from sidelight_engines.similarity.comparison import Comparison, compare
-from sidelight_engines.similarity.extraction import Task, check_examples, gradients_of, make_task
+from sidelight_engines.similarity.comparison import Comparison
+from sidelight_engines.similarity.extraction import (
+    Task,
+    check_examples,
+    check_inputs,
+    gradients_of,
+    make_task,
+)
 from sidelight_engines.similarity.gradients.rows import NO_CLASS, join_rows
 from sidelight_engines.similarity.index.opened import GradientIndex
 from sidelight_engines.similarity.parameters import Chunking, Examples, Precision, SimilarityParameters
@@ -104,6 +111,14 @@ def explain_similarity(
     ready = [ready_references(each, given, selection, chunking, silent) for each, _, given in versions]
     if len({len(each) for each in ready}) > 1:
         raise InvalidField("parameters.checkpoints", "have references of different numbers", "give the same set")
+    layers = _layers(task, ready[0])
+    for position, (version, rows) in enumerate(zip(versions[1:], ready[1:], strict=True)):
+        if (others := _layers(version[0], rows)) != layers:
+            raise InvalidField(
+                f"parameters.checkpoints[{position}].model",
+                f"its layers with parameters are {', '.join(others)}; the model's are {', '.join(layers)}",
+                "give versions of the same architecture",
+            )
     queries = max(1, min(len(instances), chunking.memory_bytes // (16 * max(1, len(ready[0])))))
     if parameters.aggregate_instances:
         queries = len(instances)
@@ -119,13 +134,35 @@ def explain_similarity(
     main = ready[0]
     return SimilarityResult(
         rankings=tuple(rankings),
-        layers=_layers(task, main),
+        layers=layers,
         materialised_layers=main.rows.layout.materialised_layers,
         reference_digest=main.digest,
         reference_count=len(main),
         values_per_reference=main.rows.layout.values_per_example,
         parameters=resolved,
     )
+
+
+def check_similarity(
+    model: Model, instances: Examples, parameters: SimilarityParameters, *, checkpoints: Sequence[Checkpoint] = ()
+) -> None:
+    """Refuses what `explain_similarity` would refuse before it computes: of all instances at once.
+
+    Args:
+        model: as there, and so are the others.
+        instances: what is to be explained.
+        parameters: how to compare.
+        checkpoints: further versions of the model.
+
+    Raises:
+        InvalidField, MethodNotSupported, UnsupportedOp, GradientCheckFailed: see there.
+    """
+    _check(parameters, checkpoints)
+    check_examples(instances)
+    for each in (model, *(checkpoint.model for checkpoint in checkpoints)):
+        task = make_task(each, parameters.gradients)
+        task.targets(instances)
+        check_inputs(task, instances)
 
 
 def _check(parameters: SimilarityParameters, checkpoints: Sequence[Checkpoint]) -> None:
@@ -160,9 +197,11 @@ def _compare(
     threads: int | None,
     first: int,
 ) -> Comparison:
-    extractor = task.extractor(instances, Precision.FLOAT32, references.rows.layout)
+    extractor = references.extractor
+    if extractor is None or references.predicted != (instances.labels is None):
+        extractor = task.extractor(instances, Precision.FLOAT32, references.rows.layout)
     rows = join_rows(list(gradients_of(task, extractor, instances, chunking, control, called="instance", offset=first)))
-    return compare(rows, references, _layers(task, references), parameters, control, threads)
+    return Comparison(rows, references, _layers(task, references), parameters, control, threads)
 
 
 def _layers(task: Task, references: ReferenceRows) -> tuple[str, ...]:
@@ -185,48 +224,50 @@ def _rank(
     comparisons: Sequence[tuple[Comparison, float]], references: ReferenceRows, parameters: SimilarityParameters
 ) -> list[SimilarityRanking]:
     main = comparisons[0][0]
-    scores = sum(weight * comparison.scores for comparison, weight in comparisons)
-    rankings = []
-    for query, row in enumerate(np.asarray(scores)):
+    everything = parameters.all_scores or parameters.class_means or len(comparisons) > 1
+    scores = np.sum([weight * comparison.scores for comparison, weight in comparisons], axis=0) if everything else None
 
-        def layered(chosen: Array, query: int = query) -> Array:
-            parts = [weight * comparison.layer_scores(query, chosen) for comparison, weight in comparisons]
-            return np.asarray(sum(parts))
+    def layered(ranking: int, chosen: Array) -> Array:
+        each = [weight * comparison.layer_scores(ranking, chosen) for comparison, weight in comparisons]
+        return np.asarray(np.sum(each, axis=0))
 
-        ends = [
-            _examples(row, count, least, layered, references, parameters)
-            for count, least in ((parameters.top, False), (parameters.bottom, True))
+    def exact(ranking: int, chosen: Array) -> Array:
+        return np.asarray(layered(ranking, chosen).sum(axis=1))
+
+    def ends(count: int, *, least: bool) -> list[tuple[Array, Array]]:
+        if scores is None:
+            return main.best(count, least=least)
+        return [
+            select(row, references.positions, count, partial(exact, i), least=least) for i, row in enumerate(scores)
         ]
-        own = float(sum(weight * comparison.self_scores[query] for comparison, weight in comparisons))
-        prediction = int(main.predictions[query])
+
+    most, fewest = ends(parameters.top, least=False), ends(parameters.bottom, least=True)
+    rankings = []
+    for i in range(len(main.norms)):
+        own = float(sum(weight * comparison.self_scores[i] for comparison, weight in comparisons))
+        prediction = int(main.predictions[i])
+        found = []
+        for chosen, values in (most[i], fewest[i]):
+            split = layered(i, chosen) if parameters.layer_contributions else np.empty((len(chosen), 0))
+            found.append(_examples(chosen, values, split, references))
+        row = None if scores is None else scores[i]
         rankings.append(
             SimilarityRanking(
-                most_similar=ends[0],
-                least_similar=ends[1],
-                scores=row.astype(np.float32) if parameters.all_scores else None,
-                class_means=_class_means(row, references) if parameters.class_means else (),
+                most_similar=found[0],
+                least_similar=found[1],
+                scores=row.astype(np.float32) if row is not None and parameters.all_scores else None,
+                class_means=_class_means(row, references) if row is not None and parameters.class_means else (),
                 self_influence=own if parameters.self_influence else None,
                 prediction=None if prediction == NO_CLASS else prediction,
-                gradient_norm=float(main.norms[query]),
+                gradient_norm=float(main.norms[i]),
             )
         )
     return rankings
 
 
-def _examples(
-    scores: Array,
-    count: int,
-    least: bool,
-    layered: Callable[[Array], Array],
-    references: ReferenceRows,
-    parameters: SimilarityParameters,
-) -> tuple[SimilarExample, ...]:
-    chosen, values = select(scores, references.positions, count, lambda some: layered(some).sum(axis=1), least=least)
-    if len(chosen) == 0:
-        return ()
+def _examples(chosen: Array, values: Array, split: Array, references: ReferenceRows) -> tuple[SimilarExample, ...]:
     at = references.at(chosen)
     labels, predictions = references.rows.labels[at], references.rows.predictions[at]
-    by_layer = layered(chosen) if parameters.layer_contributions else np.empty((len(chosen), 0))
     return tuple(
         SimilarExample(
             index=int(references.positions[i]),
@@ -235,7 +276,7 @@ def _examples(
             prediction=None if prediction == NO_CLASS else int(prediction),
             layer_scores=tuple(map(float, parts)),
         )
-        for i, score, label, prediction, parts in zip(chosen, values, labels, predictions, by_layer, strict=True)
+        for i, score, label, prediction, parts in zip(chosen, values, labels, predictions, split, strict=True)
     )
 
 

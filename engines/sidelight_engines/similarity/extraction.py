@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,9 +12,10 @@ from sidelight_engines.control import Control
 from sidelight_engines.errors import InvalidField, NonFiniteGradient
 from sidelight_engines.graph.graph import TensorSpec
 from sidelight_engines.model import Model
+from sidelight_engines.runtime.feeds import checked_feed
 from sidelight_engines.runtime.runtime import Array
 from sidelight_engines.similarity.gradients.analysis import Analysis, analyse
-from sidelight_engines.similarity.gradients.extractor import GradientExtractor, make_extractor
+from sidelight_engines.similarity.gradients.extractor import GradientExtractor, make_extractor, signature_of
 from sidelight_engines.similarity.gradients.layout import Layout
 from sidelight_engines.similarity.gradients.rows import GradientRows
 from sidelight_engines.similarity.gradients.traced import Problem
@@ -140,6 +142,24 @@ def check_examples(examples: Examples) -> None:
         )
 
 
+def check_inputs(task: Task, examples: Examples) -> None:
+    """Raises InvalidField if the model does not take such examples."""
+    signature = signature_of(Problem(task.analysis(), task.loss, examples.labels is None))
+    with _named_by(examples):
+        checked_feed({name: array[:1] for name, array in examples.inputs.items()}, signature.dtypes, signature.shapes)
+
+
+@contextmanager
+def _named_by(examples: Examples) -> Iterator[None]:
+    """Gives what is wrong with an input the path by which the caller knows it."""
+    try:
+        yield
+    except InvalidField as error:
+        if not error.field.startswith("inputs"):
+            raise
+        raise InvalidField(examples.field, error.problem, error.remedy) from error
+
+
 def gradients_of(
     task: Task,
     extractor: GradientExtractor,
@@ -176,12 +196,8 @@ def gradients_of(
     for first in range(start, count, step):
         control.checkpoint()
         part = part_of(examples, slice(first, min(first + step, count)))
-        try:
+        with _named_by(examples):
             rows = extractor(part.inputs, task.targets(part, offset + first))
-        except InvalidField as error:
-            if not error.field.startswith("inputs"):
-                raise
-            raise InvalidField(examples.field, error.problem, error.remedy) from error
         finite = np.isfinite(rows.norms)
         if not finite.all():
             row, parameter = np.argwhere(~finite)[0]

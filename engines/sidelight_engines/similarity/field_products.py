@@ -24,6 +24,7 @@ _MANY_VALUES = 2**20
 # From how many queries on it pays to have them rearranged for multiplication before the first block.
 _MANY_QUERIES = 8
 _BLOCKS_PER_CALL = 32
+_MANY_BLOCKS_PER_CALL = 1
 
 
 class FieldProducts:
@@ -46,7 +47,7 @@ class FieldProducts:
         self._block = int(np.clip((_MANY_VALUES if many else _CACHED_VALUES) // max(1, sum(widths.values())), 8, 8192))
         self._queries = {f"q{field}": np.ascontiguousarray(matrix) for field, matrix in queries.items()}
         self._plain = bool(plain)
-        self.step = self._block if plain else self._block * _BLOCKS_PER_CALL
+        self.step = self._block if plain else self._block * (_MANY_BLOCKS_PER_CALL if many else _BLOCKS_PER_CALL)
         self._session = _make_session(widths, self._queries, dtype, fixed=many, blockwise=not plain)
         self._given = {} if many else self._queries
 

@@ -81,7 +81,9 @@ def make_targets(loss: Loss, labels: Labels, shape: tuple[int | None, ...], firs
     if values.dtype.kind not in "fiub" or values.ndim == 0:
         raise InvalidField(labels.field, f"are {values.dtype} of shape {values.shape}", "give numbers, one row each")
     last = shape[-1] if len(shape) > 1 else 1
-    if loss.categorical and values.ndim == len(shape) - 1:
+    # Whole numbers are classes also where the loss is not of classes: a squared error of probabilities, say.
+    are_classes = loss.categorical or (values.dtype.kind in "iu" and last is not None and last > 1)
+    if are_classes and values.ndim == len(shape) - 1:
         return _one_hot(labels.field, values, last, first)
     targets = values.astype(np.float32)
     if targets.ndim == len(shape) - 1 and last == 1:

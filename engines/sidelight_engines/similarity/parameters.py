@@ -80,7 +80,8 @@ class Labels:
     """Labels and where the caller gave them.
 
     Attributes:
-        values: (n,) class indices, (n, k) one-hot, or targets shaped like the output. May be memory-mapped.
+        values: (n,) class indices, (n, k) one-hot, or targets shaped like the output. Whole numbers for an output of
+            several are class indices. May be memory-mapped.
         field: the path of the request field that they came from, for errors.
     """
 
@@ -96,11 +97,13 @@ class Examples:
         inputs: input name -> (n, ...), the same n in all. May be memory-mapped.
         labels: their labels; None for the model's own prediction.
         field: the path of the request field that they came from, for errors.
+        positions: (n,) int64, for references: the index of each in its set; None for 0 to n - 1.
     """
 
     inputs: Mapping[str, Array]
     labels: Labels | None
     field: str = "instances.inline.inputs"
+    positions: Array | None = None
 
     def __len__(self) -> int:
         return min((len(array) for array in self.inputs.values() if array.ndim), default=0)
@@ -157,7 +160,9 @@ class Chunking:
     Attributes:
         rows: the most examples per pass through the model.
         memory_bytes: about what the tensors of one pass, or the scores of one scan, may take.
+        reference_bytes: what the gradients of references that are not indexed may take.
     """
 
     rows: int = 128
     memory_bytes: int = 512 * 2**20
+    reference_bytes: int = 512 * 2**20

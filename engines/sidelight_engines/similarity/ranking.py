@@ -13,6 +13,10 @@ from sidelight_engines.runtime.runtime import Array
 _SCAN_ROUNDING = 1e-5
 # Many references that score alike are not all scored again: the first ones of them, by index, are.
 _MOST_CLOSE = 64
+# How many beyond those wanted are scored exactly to begin with, and how many at most, before it is quicker to score
+# all of them in single precision.
+_FIRST = 4
+_MOST_EXACT = 2_000
 
 
 def select(
@@ -45,4 +49,41 @@ def select(
     chosen = np.concatenate([certain, close])
     values = exact(chosen)
     order = np.lexsort((positions[chosen], values if least else -values))[:count]
+    return chosen[order], values[order]
+
+
+def select_bounded(
+    middle: Array, slack: Array, positions: Array, count: int, exact: Callable[[Array], Array], *, least: bool = False
+) -> tuple[Array, Array] | None:
+    """Selects the greatest or least scores where only bounds of most are known.
+
+    Args:
+        middle: (n,) what each score is near to.
+        slack: (n,) how far from that it may be, rounding included.
+        positions: (n,) the index of each reference in its set; breaks ties.
+        count: how many are wanted.
+        exact: gives the exact scores of some, by where they are in `middle`.
+        least: whether the least are wanted.
+
+    Returns:
+        As `select`: what it would give for the exact scores of all. None if too many could be among the selected.
+    """
+    count = min(count, len(middle))
+    if count == 0:
+        return np.empty(0, np.int64), np.empty(0)
+    if count > _MOST_EXACT // 2:
+        return None
+    sign = -1.0 if least else 1.0
+    likely = sign * middle
+    first = np.argpartition(-likely, min(count + _FIRST, len(likely)) - 1)[: count + _FIRST]
+    values = exact(first)
+    threshold = np.partition(sign * values, len(values) - count)[len(values) - count]
+    possible = np.flatnonzero(likely + slack >= threshold)
+    if len(possible) > _MOST_EXACT:
+        return None
+    others = np.setdiff1d(possible, first)
+    chosen = np.concatenate([first, others])
+    if len(others):
+        values = np.concatenate([values, exact(others)])
+    order = np.lexsort((positions[chosen], -sign * values))[:count]
     return chosen[order], values[order]

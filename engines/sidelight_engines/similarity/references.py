@@ -10,6 +10,7 @@ from sidelight_engines.control import Control
 from sidelight_engines.errors import InvalidField, MemoryLimitExceeded
 from sidelight_engines.runtime.runtime import Array
 from sidelight_engines.similarity.extraction import Task, check_examples, gradients_of, part_of
+from sidelight_engines.similarity.gradients.extractor import GradientExtractor
 from sidelight_engines.similarity.gradients.rows import GradientRows, join_rows
 from sidelight_engines.similarity.index.opened import GradientIndex
 from sidelight_engines.similarity.parameters import Chunking, Examples, Precision
@@ -24,12 +25,16 @@ class ReferenceRows:
         selection: (n,) int64, where those that count are in `rows`; None for all.
         positions: (n,) int64, the index of each of those in its set.
         digest: of the set; empty if they were given as arrays.
+        extractor: what computed them, if that was for this call.
+        predicted: whether it takes the model's own predictions for labels.
     """
 
     rows: GradientRows
     selection: Array | None
     positions: Array
     digest: str
+    extractor: GradientExtractor | None = None
+    predicted: bool = False
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -66,20 +71,34 @@ def ready_references(
             rows, None if selection is None else positions, positions, references.header.reference_digest
         )
     check_examples(references)
-    positions = np.arange(len(references)) if selection is None else _checked(selection, len(references))
+    positions = np.arange(len(references)) if references.positions is None else references.positions
     if selection is not None:
-        references = part_of(references, positions)
+        chosen = _checked(selection, len(references))
+        references, positions = part_of(references, chosen), positions[chosen]
     extractor = task.extractor(references, Precision.FLOAT32)
-    needed = len(references) * extractor.layout.values_per_example * 4
-    if needed > chunking.memory_bytes:
-        raise MemoryLimitExceeded(needed, chunking.memory_bytes, "build an index of the references, or give fewer")
+    needed = gradient_bytes(task, references)
+    if needed > chunking.reference_bytes:
+        raise MemoryLimitExceeded(needed, chunking.reference_bytes, "build an index of the references, or give fewer")
     parts = []
     done = 0
     for part in gradients_of(task, extractor, references, chunking, control, called="reference"):
         parts.append(part)
         done += len(part)
         control.progress(done, len(references))
-    return ReferenceRows(join_rows(parts), None, positions, "")
+    return ReferenceRows(join_rows(parts), None, positions, "", extractor, references.labels is None)
+
+
+def gradient_bytes(task: Task, references: Examples) -> int:
+    """What the gradients of references that are not indexed take in memory, in bytes.
+
+    Args:
+        task: which gradients.
+        references: n examples, or fewer to be told of so many.
+
+    Raises:
+        MethodNotSupported, UnsupportedOp, GradientCheckFailed, InvalidField: they can not be computed.
+    """
+    return len(references) * task.extractor(references, Precision.FLOAT32).layout.values_per_example * 4
 
 
 def _checked(selection: Array, count: int) -> Array:

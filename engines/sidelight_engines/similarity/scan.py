@@ -85,19 +85,28 @@ class Scanner:
         fields = multiply({field: references.fields[field][at] for field in used}) if used else {}
         scales = references.scales[at].astype(np.float64)
         own = self._queries.scales.astype(np.float64)
-        total = np.zeros((len(self._queries), len(scales)))
+
+        def scaled(field: int) -> Array:
+            product = np.multiply(fields[field], scales[:, field, None])
+            product *= own[:, field]
+            return product
+
+        total = np.zeros((len(scales), len(own)))
         for block, first, main, bias in self._blocks:
             if block.kind is BlockKind.VECTOR:
-                total += fields[first].T * np.outer(own[:, first], scales[:, first])
+                total += scaled(first)
             elif block.kind is BlockKind.OUTER and self._is_single(references, block, first):
-                right = fields[first + 1].T * np.outer(own[:, first + 1], scales[:, first + 1])
-                left = fields[first].T * np.outer(own[:, first], scales[:, first]) if main else 0.0
-                total += right * (left + 1.0 if bias else left)
+                right = scaled(first + 1)
+                if main:
+                    left = scaled(first)
+                    left += float(bias)
+                    right *= left
+                total += right
             elif block.kind is BlockKind.OUTER:
-                total += self._outer(block, first, fields, scales, main, bias)
+                total += self._outer(block, first, fields, scales, main, bias).T
             else:
-                total += self._lookup(block, first, fields, references.fields[first][at], scales)
-        return total
+                total += self._lookup(block, first, fields, references.fields[first][at], scales).T
+        return total.T
 
     def _is_single(self, references: GradientRows, block: Block, first: int) -> bool:
         widths = {references.fields[first].shape[1], self._queries.fields[first].shape[1]}

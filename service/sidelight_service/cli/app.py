@@ -9,6 +9,7 @@ import typer
 from sidelight_service.cli import (
     activation_pattern,
     demo,
+    index,
     influence,
     jobs,
     linearity,
@@ -16,6 +17,7 @@ from sidelight_service.cli import (
     references,
     report,
     serve,
+    similarity,
 )
 
 app = typer.Typer(
@@ -28,6 +30,7 @@ explain = typer.Typer(help="Explain predictions of a model on a running server."
 explain.command("linearity")(linearity.linearity)
 explain.command("activation-pattern")(activation_pattern.activation_pattern)
 explain.command("influence")(influence.influence)
+explain.command("similarity")(similarity.similarity)
 
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
@@ -35,6 +38,7 @@ app.command("report")(report.report)
 app.add_typer(models.group, name="models")
 app.add_typer(jobs.group, name="jobs")
 app.add_typer(references.group, name="references")
+app.add_typer(index.group, name="index")
 app.add_typer(explain, name="explain")
 
 

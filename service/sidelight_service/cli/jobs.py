@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sidelight_service.cli import activation_pattern, influence, linearity
-from sidelight_service.cli.linearity import check_targets
+from sidelight_service.cli import activation_pattern, index, influence, linearity, similarity
 from sidelight_service.cli.terminal import (
     DEFAULT_SERVER,
     JsonOption,
@@ -126,32 +125,48 @@ def result(
     job: JobArgument,
     as_json: JsonOption = False,
     out: Annotated[Path | None, typer.Option(metavar="R.npz", help="Write every number to this file.")] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="R.png", help="Draw it to this .png or .svg file.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="R.png", help="Draw to this .png or .svg file: layers, or if asked for with the job, neighbours."
+        ),
+    ] = None,
+    plot_means: Annotated[
+        Path | None, typer.Option(metavar="R.png", help="Of similarity, if asked for with the job: mean scores.")
+    ] = None,
     server: ServerOption = DEFAULT_SERVER,
     timeout: TimeoutOption = None,
 ) -> None:
     """Show what a job came to, as the command that it stands for would."""
     import sidelight
 
-    check_targets(out, plot)
+    similarity.check_pictures(out, plot, plot_means)
     with failures_reported(), sidelight.connect(server) as client:
-        explanation = client.job(job, timeout=timeout).result(timeout=timeout)
-    match explanation:
+        found = client.job(job, timeout=timeout).result(timeout=timeout)
+    if plot_means is not None and not isinstance(found, sidelight.SimilarityExplanation):
+        fail("--plot-means: the job is not one of similarity")
+    match found:
         case sidelight.LinearityExplanation():
-            linearity.write(explanation, as_json=as_json, out=out, plot=plot)
+            linearity.write(found, as_json=as_json, out=out, plot=plot)
+        case sidelight.SimilarityExplanation():
+            similarity.write(found, as_json=as_json, out=out, plot=plot, plot_means=plot_means)
         case sidelight.ActivationPatternExplanation():
-            activation_pattern.write(explanation, as_json=as_json, out=out, plot=plot)
+            activation_pattern.write(found, as_json=as_json, out=out, plot=plot)
         case sidelight.InfluenceExplanation():
-            influence.write(explanation, as_json=as_json, out=out, plot=plot)
+            influence.write(found, as_json=as_json, out=out, plot=plot)
+        case sidelight.GradientIndex():
+            if out is not None or plot is not None:
+                fail("--out and --plot: the job has built an index; similarity is what gives numbers and pictures")
+            index.write(found, as_json=as_json)
 
 
-def follow(job: Job, timeout: float | None) -> None:
+def follow(job: Job[Any], timeout: float | None) -> None:
     """Waits for a job, with a progress bar."""
     with progress_bar(f"{job.info.kind} of {job.info.model}") as progress:
         job.wait(progress=progress, timeout=timeout)
 
 
-def require_success(job: Job) -> None:
+def require_success(job: Job[Any]) -> None:
     """Ends the command if a job that has ended did not succeed."""
     if job.failure is not None:
         fail(f"job {job.id} failed: {job.failure.message}")

@@ -250,13 +250,13 @@ def _range_of_input(x: NDArray[Any] | dict[str, NDArray[Any]], path: Path) -> ND
     return x
 
 
-def check_targets(out: Path | None, plot: Path | None) -> None:
+def check_targets(out: Path | None, plot: Path | None, plot_option: str = "--plot") -> None:
     """Refuses what could not be written before the work is done rather than after."""
-    for option, path in (("--out", out), ("--plot", plot)):
+    for option, path in (("--out", out), (plot_option, plot)):
         if path is not None and not path.parent.is_dir():
             fail(f"{option}: there is no directory {path.parent}; make it first", status=USAGE)
     if plot is not None and plot.suffix not in {".png", ".svg"}:
-        fail(f"--plot: {plot} ends neither in .png nor in .svg; name the file so", status=USAGE)
+        fail(f"{plot_option}: {plot} ends neither in .png nor in .svg; name the file so", status=USAGE)
 
 
 def write(explanation: LinearityExplanation, *, as_json: bool, out: Path | None, plot: Path | None) -> None:

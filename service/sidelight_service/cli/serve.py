@@ -34,7 +34,9 @@ def serve(
         Path | None,
         typer.Option(help="The model repository: NAME/VERSION/model.onnx or saved_model.pb. Only read. Required."),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Where reference sets and jobs are kept. Default: nowhere.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Where reference sets, indexes and jobs are kept. Default: nowhere.")
+    ] = None,
     import_directory: Annotated[
         Path | None, typer.Option(help="Where reference sets may be imported from. Only read. Default: nowhere.")
     ] = None,

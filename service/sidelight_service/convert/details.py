@@ -40,7 +40,7 @@ def _methods(model: Model) -> list[model_pb2.MethodSupport]:
     gradient = model.gradient_support()
     return [
         _support(model_pb2.METHOD_LINEARITY, linearity_support(model)),
-        _support(model_pb2.METHOD_SIMILARITY, gradient),
+        _support(model_pb2.METHOD_SIMILARITY, similarity_support(model)),
         _support(model_pb2.METHOD_LRP, gradient),
         _support(model_pb2.METHOD_ACTIVATION_PATTERN, activation_pattern_support(model)),
         _support(model_pb2.METHOD_INFLUENCE, influence_support(model)),
@@ -74,6 +74,19 @@ def influence_support(model: Model) -> Support:
         model.native_runtime,
         f"it needs exactly one numeric input; the model has {listed}; give predictions, and the features as one tensor",
     )
+
+
+def similarity_support(model: Model) -> Support:
+    """Whether gradients by the model's parameters can be compared."""
+    support = model.gradient_support()
+    if not support.supported:
+        return support
+    if model.graph.parameter_count == 0:
+        return Support(support.runtime, "it has no parameters, by which gradients could be taken")
+    texts = [spec.name for spec in model.graph.inputs if spec.dtype == "string"]
+    if texts:
+        return Support(support.runtime, f"its inputs {', '.join(texts)} are text, which reference sets do not hold")
+    return support
 
 
 def _support(method: model_pb2.Method.ValueType, support: Support) -> model_pb2.MethodSupport:

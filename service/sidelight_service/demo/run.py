@@ -15,6 +15,7 @@ from sidelight_service.demo.influence import explain_influence
 from sidelight_service.demo.linearity import explain_linearity
 from sidelight_service.demo.report import write_report
 from sidelight_service.demo.server import running_server
+from sidelight_service.demo.similarity import explain_similarity
 from sidelight_service.demo.stage import ONNX, REFERENCE, DemoFailed, Stage, heading, say
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # One per family of explanations, in the order shown, and the report of all of them.
 STEPS: tuple[Callable[[Stage], None], ...] = (
     explain_linearity,
+    explain_similarity,
     explain_activation_patterns,
     explain_influence,
     write_report,
@@ -53,6 +55,7 @@ def run_demo(directory: Path, *, keep: bool) -> None:
     images, labels = digits.test_images[:_INSTANCES], digits.test_labels[:_INSTANCES]
     inputs = directory / "digits.npy"
     np.save(inputs, images)
+    np.save(directory / "labels.npy", labels)
     data = directory / "data"
     # Of an earlier run, whose digits may have been others.
     shutil.rmtree(data, ignore_errors=True)
@@ -87,6 +90,10 @@ def _say_how_to_go_on(inputs: Path, directory: Path, server: str) -> None:
     say(
         f"sidelight explain linearity {server}--model {ONNX} --input {inputs} --feature-range 0,1 --layers all "
         f"--confidence 0.95 --plot {directory / 'again.png'}"
+    )
+    say(
+        f"sidelight explain similarity {server}--model {ONNX} --reference {REFERENCE} --input {inputs} "
+        f"--labels {directory / 'labels.npy'} --top 3"
     )
     say(
         f"sidelight explain activation-pattern {server}--model {ONNX} --reference {REFERENCE} --layers conv_1,relu_3 "

@@ -23,11 +23,12 @@ from sidelight_service.jobs.runner import JobRunner, Running
 from sidelight_service.jobs.slices import SLICERS
 from sidelight_service.jobs.store import JobStore, NewJob
 from sidelight_service.jobs.work import job_error, work_of
-from sidelight_service.methods.names import BUILT
+from sidelight_service.methods.names import BUILT, JOBS_ALONE
 from sidelight_service.references.resolving import leased, selections_in
 from sidelight_service.references.store import ReferenceStore
 from sidelight_service.repository.catalogue import Catalogue
 from sidelight_service.repository.leasing import leased_model
+from sidelight_service.repository.resolving import pin_models
 from sidelight_service.settings import Settings
 from sidelight_service.worker.pool import WorkerPool
 
@@ -118,11 +119,12 @@ class Jobs:
             StorageFull: there is no space for it.
         """
         work = work_of(request)
-        if work.method not in BUILT:
+        if work.method not in BUILT and work.method not in JOBS_ALONE:
             raise NotBuiltYet(work.method, "the change log says which methods each release has")
         try:
             with leased_model(self._catalogue, work.method, work.request):
-                pass
+                # From here on the job means these contents, as it does the examples below.
+                pin_models(self._catalogue, work.request)
         except InvalidField as error:
             raise _within(work.field, error) from error
         async with contextlib.AsyncExitStack() as stack:
@@ -186,6 +188,10 @@ class Jobs:
         records = await self._store.page(states, before, size + 1)
         shown = [self._shown(record) for record in records[:size]]
         return shown, records[size - 1].number if len(records) > size else None
+
+    async def any_active(self, field: str) -> bool:
+        """Whether a job waits or runs whose request is that field of JobRequest."""
+        return await self._store.any_active(field)
 
     async def result(self, job: str) -> bytes:
         """The serialized JobResult of a job that succeeded.

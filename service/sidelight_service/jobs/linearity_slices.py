@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from google.protobuf.proto import serialize_length_prefixed
-from sidelight.v1 import error_pb2, explanation_pb2, linearity_pb2, reference_pb2, tensor_pb2
+from sidelight.v1 import error_pb2, linearity_pb2, reference_pb2
 from sidelight_engines.errors import NonFiniteOutput
 
+from sidelight_service.jobs.parts import inline_rows, row_count, total_provenance
 from sidelight_service.status import Failure, error_info, reason_name, to_status
 
 _MOST_COSTLY_SLICES = 64
@@ -49,7 +50,7 @@ class LinearitySlicer:
         if self.needs_resolving(request):
             return len(request.instances.reference.indices) or None
         inputs = request.instances.inline.inputs
-        return _rows(inputs[0].tensor) if len(inputs) == 1 else None
+        return row_count(inputs[0].tensor) if len(inputs) == 1 else None
 
     def smallest(self, request: Request) -> int:
         """See `Slicer.smallest`."""
@@ -72,7 +73,7 @@ class LinearitySlicer:
                 reference_pb2.ReferenceSelection(reference=selection.reference, digest=selection.digest, indices=chosen)
             )
         else:
-            part.instances.CopyFrom(_inline_rows(request.instances.inline.inputs[0], first, units))
+            part.instances.CopyFrom(inline_rows(request.instances.inline, first, units))
         draws = part.parameters.draws
         if not draws.total_instances:
             draws.total_instances = draws.first_instance + (self.count(request) or 0)
@@ -98,7 +99,7 @@ class LinearitySlicer:
             layers=[_join([response.layers[i] for response in responses]) for i in range(len(responses[0].layers))],
             instance_count=sum(response.instance_count for response in responses),
             next_word_offset=responses[-1].next_word_offset,
-            provenance=_total([response.provenance for response in responses]),
+            provenance=total_provenance([response.provenance for response in responses]),
             effective_parameters=responses[0].effective_parameters,
         )
         draws, asked = merged.effective_parameters.draws, request.parameters.draws
@@ -116,36 +117,6 @@ class LinearitySlicer:
         return stream.getvalue()
 
 
-def _rows(tensor: tensor_pb2.Tensor) -> int | None:
-    """The length of axis 0; None where shape and content do not go together, which is the worker's to say."""
-    shape = tuple(tensor.shape)
-    if not shape or any(length < 1 for length in shape):
-        return None
-    values = math.prod(shape)
-    content = tensor.WhichOneof("content")
-    if content == "raw":
-        return shape[0] if tensor.raw and len(tensor.raw) % values == 0 else None
-    if content is None:
-        return None
-    return shape[0] if len(getattr(tensor, content).values) == values else None
-
-
-def _inline_rows(whole: tensor_pb2.NamedTensor, first: int, units: int) -> reference_pb2.Instances:
-    shape = tuple(whole.tensor.shape)
-    tensor = tensor_pb2.Tensor(data_type=whole.tensor.data_type, shape=(units, *shape[1:]))
-    content = whole.tensor.WhichOneof("content")
-    if content == "raw":
-        size = len(whole.tensor.raw) // shape[0]
-        tensor.raw = whole.tensor.raw[first * size : (first + units) * size]
-    elif content is not None:
-        size = math.prod(shape[1:])
-        getattr(tensor, content).values.extend(
-            getattr(whole.tensor, content).values[first * size : (first + units) * size]
-        )
-    named = tensor_pb2.NamedTensor(name=whole.name, tensor=tensor)
-    return reference_pb2.Instances(inline=reference_pb2.InlineInstances(inputs=[named]))
-
-
 def _join(parts: list[linearity_pb2.LayerLinearity]) -> linearity_pb2.LayerLinearity:
     joined = linearity_pb2.LayerLinearity(layer=parts[0].layer, output=parts[0].output)
     for part in parts:
@@ -158,16 +129,3 @@ def _join(parts: list[linearity_pb2.LayerLinearity]) -> linearity_pb2.LayerLinea
     joined.mean = float(values.mean())
     joined.standard_deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     return joined
-
-
-def _total(parts: list[explanation_pb2.Provenance]) -> explanation_pb2.Provenance:
-    total = explanation_pb2.Provenance()
-    total.CopyFrom(parts[0])
-    total.forward_rows = sum(part.forward_rows for part in parts)
-    for name in ("queue_time", "compute_time"):
-        getattr(total, name).FromNanoseconds(sum(getattr(part, name).ToNanoseconds() for part in parts))
-    del total.warnings[:]
-    # What concerns parameters or features every slice says alike.
-    said = {(warning.code, warning.message): warning for part in parts for warning in part.warnings}
-    total.warnings.extend(said.values())
-    return total

@@ -23,6 +23,7 @@ from sidelight_service.references.resolving import leased
 from sidelight_service.references.store import Location, ReferenceStore
 from sidelight_service.repository.catalogue import Catalogue
 from sidelight_service.repository.leasing import leased_model
+from sidelight_service.repository.resolving import leased_models
 from sidelight_service.status import Failure, error_info, reason_name
 from sidelight_service.worker.pool import WorkerPool
 
@@ -57,10 +58,12 @@ class _Explained:
     Attributes:
         key: of the model in the workers.
         references: where the reference sets are that its request names, by name.
+        models: the models that it names beside its own, by path.
     """
 
     key: str
     references: Mapping[str, Location]
+    models: Mapping[str, str]
 
 
 class JobRunner:
@@ -114,8 +117,10 @@ class JobRunner:
             if done < record.done:
                 logger.warning("job starts over: its model has changed", job=record.id, digest=lease.digest)
             slicer = SLICERS.get(work.method)
-            async with leased(self._references, work.request) as locations:
-                model = _Explained(lease.key, locations)
+            async with contextlib.AsyncExitStack() as stack:
+                models = stack.enter_context(leased_models(self._catalogue, work.request))
+                locations = await stack.enter_async_context(leased(self._references, work.request))
+                model = _Explained(lease.key, locations, models)
                 if slicer is None or not (slicer.needs_resolving(work.request) or slicer.count(work.request)):
                     response = await self._call(job, model, work.method, work.request.SerializeToString(), 0)
                 else:
@@ -171,6 +176,7 @@ class JobRunner:
                     request,
                     math.inf,
                     model.references,
+                    model.models,
                     low_priority=True,
                     on_progress=on_progress,
                 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from sidelight_service.jobs.index_slices import GradientIndexSlicer
 from sidelight_service.jobs.linearity_slices import LinearitySlicer
+from sidelight_service.jobs.similarity_slices import SimilaritySlicer
 
 
 class Slicer(Protocol):
@@ -59,5 +61,9 @@ class Slicer(Protocol):
         ...
 
 
-SLICERS: Mapping[str, Slicer] = {"ExplainLinearity": LinearitySlicer()}
+SLICERS: Mapping[str, Slicer] = {
+    "ExplainLinearity": LinearitySlicer(),
+    "ExplainSimilarity": SimilaritySlicer(),
+    "BuildGradientIndex": GradientIndexSlicer(),
+}
 """By the name of the RPC."""

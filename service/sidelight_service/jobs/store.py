@@ -146,6 +146,12 @@ class JobStore:
         values = [*states, *([] if before is None else [before]), size]
         return self._select(f"{' AND '.join(conditions) or 'TRUE'} ORDER BY number DESC LIMIT ?", *values)
 
+    async def any_active(self, field: str) -> bool:
+        """Whether a job of this field of JobRequest waits or runs."""
+        query = "SELECT count(*) FROM jobs WHERE field = ? AND state IN (?, ?)"
+        rows = await self._database.do(self._database.rows, query, field, QUEUED, RUNNING)
+        return bool(rows[0][0])
+
     async def begin(self) -> JobRecord | None:
         """Takes the job that has waited longest out of the queue; None if none waits."""
         return await self._database.do(self._begin)

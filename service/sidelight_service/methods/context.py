@@ -13,9 +13,38 @@ from sidelight_engines.errors import InvalidField
 from sidelight_engines.model import Model
 
 from sidelight_service import __version__
+from sidelight_service.indexes.shelf import IndexShelf, Owner
 from sidelight_service.methods.predictions import predicted_classes
 from sidelight_service.references.selecting import Selector
 from sidelight_service.references.store import Location
+
+MEBIBYTE = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Version:
+    """A model version that a request names beside its own.
+
+    Attributes:
+        model: the model.
+        owner: its name, version and digest.
+    """
+
+    model: Model
+    owner: Owner
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may take.
+
+    Attributes:
+        message_bytes: a response.
+        unindexed_bytes: gradients of references without an index.
+    """
+
+    message_bytes: int = 64 * MEBIBYTE
+    unindexed_bytes: int = 256 * MEBIBYTE
 
 
 @dataclass(frozen=True)
@@ -31,6 +60,10 @@ class MethodContext:
         chunk_bytes: what one chunk of activations may take, in bytes.
         queue_seconds: how long the call waited.
         references: where the reference sets are that the request names, by name.
+        versions: the model versions that the request names beside its own, by their paths in it.
+        indexes: the gradient indexes.
+        limits: what a request may take.
+        threads: that a runtime uses for one request; None for one per processor.
         started: on the clock of time.monotonic().
     """
 
@@ -42,6 +75,10 @@ class MethodContext:
     chunk_bytes: int
     queue_seconds: float
     references: Mapping[str, Location] = field(default_factory=dict)
+    versions: Mapping[str, Version] = field(default_factory=dict)
+    indexes: IndexShelf = field(default_factory=lambda: IndexShelf(None, 0))
+    limits: Limits = field(default_factory=Limits)
+    threads: int | None = None
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -54,6 +91,11 @@ class MethodContext:
         if self.opened is None:
             raise InvalidField("model.name", "is empty, and the request needs the model", "name a model")
         return self.opened
+
+    @property
+    def owner(self) -> Owner:
+        """The model version, as what belongs to it knows it."""
+        return Owner(self.name, self.version, self.digest)
 
     def selector(self) -> Selector:
         """What resolves the selections of reference sets in the request."""

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator
 
 from google.protobuf.message import Message
-from sidelight.v1 import reference_pb2
+from sidelight.v1 import job_pb2, reference_pb2
 from sidelight_engines.errors import InvalidField
 
 from sidelight_service.errors import ReferenceNotFound
@@ -39,6 +39,15 @@ def selections_in(message: Message, path: str = "") -> Iterator[tuple[str, refer
             yield from selections_in(value, where)
 
 
+def _named_sets(request: Message) -> Iterator[tuple[str, str, reference_pb2.ReferenceSelection]]:
+    """Every set that a request names: the path of what names it, the path of the name in it, and the selection."""
+    if isinstance(request, job_pb2.BuildGradientIndexRequest):
+        # The one request that means a set as a whole, and says so by its name alone.
+        yield "reference", "reference", reference_pb2.ReferenceSelection(reference=request.reference)
+    for field, selection in selections_in(request):
+        yield field, f"{field}.reference", selection
+
+
 @contextlib.asynccontextmanager
 async def leased(store: ReferenceStore, request: Message) -> AsyncIterator[dict[str, Location]]:
     """Holds every reference set that a request names; where they are, by name.
@@ -50,26 +59,26 @@ async def leased(store: ReferenceStore, request: Message) -> AsyncIterator[dict[
     """
     with contextlib.ExitStack() as leases:
         locations: dict[str, Location] = {}
-        for field, selection in selections_in(request):
+        for field, name_field, selection in _named_sets(request):
             name = selection.reference
             if not name:
-                raise InvalidField(f"{field}.reference", "is empty", "name a reference set; ListReferences lists them")
+                raise InvalidField(name_field, "is empty", "name a reference set; ListReferences lists them")
             if name not in locations:
                 try:
                     locations[name] = leases.enter_context(store.lease(name))
                 except ReferenceNotFound:
                     # It may have been put on the disk by another hand since the last look.
                     await asyncio.to_thread(store.refresh)
-                    locations[name] = leases.enter_context(_lease(store, name, field))
+                    locations[name] = leases.enter_context(_lease(store, name, name_field))
             check_digest(selection, locations[name].digest, field)
         yield locations
 
 
 @contextlib.contextmanager
-def _lease(store: ReferenceStore, name: str, field: str) -> Iterator[Location]:
+def _lease(store: ReferenceStore, name: str, name_field: str) -> Iterator[Location]:
     with contextlib.ExitStack() as stack:
         try:
             location = stack.enter_context(store.lease(name))
         except ReferenceNotFound as error:
-            raise ReferenceNotFound(name, f"{field}.reference: {error}") from error
+            raise ReferenceNotFound(name, f"{name_field}: {error}") from error
         yield location

@@ -64,6 +64,7 @@ class ReferenceStore:
         self._known: dict[str, _Known] = {}
         self._users: Counter[str] = Counter()
         self._checks: list[UserCheck] = []
+        self._listeners: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         # Held over a whole look at the disk, so that no look overwrites what a later one saw. Taken first.
         self._looking = threading.Lock()
@@ -87,6 +88,10 @@ class ReferenceStore:
     def add_user_check(self, check: UserCheck) -> None:
         """Asks somebody before a set is deleted, from now on."""
         self._checks.append(check)
+
+    def add_deletion_listener(self, listener: Callable[[], None]) -> None:
+        """Tells somebody after a set was deleted, from now on. Called from any thread."""
+        self._listeners.append(listener)
 
     # Reading
 
@@ -224,6 +229,8 @@ class ReferenceStore:
         files.sync_folder(sets)
         files.remove_folder(doomed)
         logger.info("reference set deleted", reference=name)
+        for listener in self._listeners:
+            listener()
 
     # Inside
 

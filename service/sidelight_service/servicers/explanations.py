@@ -20,6 +20,7 @@ from sidelight_service.references.resolving import leased
 from sidelight_service.references.store import ReferenceStore
 from sidelight_service.repository.catalogue import Catalogue
 from sidelight_service.repository.leasing import leased_model
+from sidelight_service.repository.resolving import leased_models
 from sidelight_service.servicers.unbuilt import unbuilt_method
 from sidelight_service.worker.pool import WorkerPool
 
@@ -63,5 +64,6 @@ class Explanations:
         with leased_model(self._catalogue, method, request) as lease:
             call.fields.update(version=lease.version, digest=lease.digest)
             deadline = time.monotonic() + allowed
-            async with leased(self._references, request) as locations:
-                return await self._pool.run(method, lease.key, call.raw, deadline, locations)
+            with leased_models(self._catalogue, request) as models:
+                async with leased(self._references, request) as locations:
+                    return await self._pool.run(method, lease.key, call.raw, deadline, locations, models)

@@ -17,14 +17,20 @@ from sidelight_engines.model import Model, open_model
 
 from sidelight_service.convert.details import model_to_detail
 from sidelight_service.errors import CallTimedOut, WorkerLost
-from sidelight_service.methods import activation_pattern, influence, linearity
-from sidelight_service.methods.context import MethodContext
+from sidelight_service.indexes.shelf import IndexShelf, Owner
+from sidelight_service.methods import activation_pattern, gradient_index, influence, linearity, similarity
+from sidelight_service.methods.context import Limits, MethodContext, Version
 from sidelight_service.references.store import Location
 
 METHODS: Mapping[str, Callable[[MethodContext, bytes], bytes]] = {
     "ExplainLinearity": linearity.explain,
     "CheckLinearity": linearity.check,
     "DrawLinearity": linearity.draw,
+    "ExplainSimilarity": similarity.explain,
+    "CheckSimilarity": similarity.check,
+    "DrawSimilarity": similarity.draw,
+    "BuildGradientIndex": gradient_index.extend,
+    "CheckGradientIndex": gradient_index.check,
     "ExplainActivationPattern": activation_pattern.explain,
     "ExplainInfluence": influence.explain,
 }
@@ -40,12 +46,20 @@ class Options:
         chunk_bytes: what one chunk of activations may take, in bytes.
         log_format: "json" or "console".
         log_level: the least severe lines that are written.
+        message_bytes: what a response may take.
+        unindexed_bytes: what the gradients of references without an index may take in one request.
+        indexes: the folder of all gradient indexes; None for a server that keeps nothing.
+        index_bytes: what all of them may take on the disk.
     """
 
     threads: int | None
     chunk_bytes: int
     log_format: str
     log_level: str
+    message_bytes: int
+    unindexed_bytes: int
+    indexes: str | None
+    index_bytes: int
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,9 @@ class _Held:
     version: int
     digest: str
 
+    def to_version(self) -> Version:
+        return Version(self.model, Owner(self.name, self.version, self.digest))
+
 
 class Host:
     """The models of one worker. Its do_ methods are the actions that the front process calls."""
@@ -81,6 +98,8 @@ class Host:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._models: dict[str, _Held] = {}
+        root = None if options.indexes is None else Path(options.indexes)
+        self._indexes = IndexShelf(root, options.index_bytes)
 
     def do_ping(self, call: Call) -> bytes:
         """Answers: this worker is up."""
@@ -102,7 +121,7 @@ class Host:
 
     def do_describe(self, call: Call) -> bytes:
         """Describes a model, if asked after making its gradient check; the serialized ModelDetail."""
-        model = self._held(call).model
+        model = self._held(call.arguments["key"]).model
         if call.arguments["check_gradients"]:
             model.check_gradients()
         return model_to_detail(model).SerializeToString()
@@ -110,7 +129,8 @@ class Host:
     def do_run(self, call: Call) -> bytes:
         """Runs a method; the serialized response."""
         # Without a key, the request names no model and its method can do without.
-        held = self._held(call) if call.arguments["key"] else None
+        key: str = call.arguments["key"]
+        held = self._held(key) if key else None
         deadline: float = call.arguments["deadline"]
 
         def should_stop() -> bool:
@@ -125,6 +145,10 @@ class Host:
             chunk_bytes=self._options.chunk_bytes,
             queue_seconds=call.arguments["waited"] + call.queue_seconds,
             references={name: Location(**where) for name, where in call.arguments["references"].items()},
+            versions={path: self._held(key).to_version() for path, key in call.arguments["models"].items()},
+            indexes=self._indexes,
+            limits=Limits(self._options.message_bytes, self._options.unindexed_bytes),
+            threads=self._options.threads,
         )
         try:
             return METHODS[call.arguments["method"]](context, call.payload)
@@ -133,8 +157,8 @@ class Host:
                 raise
             raise CallTimedOut("the deadline passed while the model was being explained; allow more time") from error
 
-    def _held(self, call: Call) -> _Held:
-        held = self._models.get(call.arguments["key"])
+    def _held(self, key: str) -> _Held:
+        held = self._models.get(key)
         if held is None:
             # It was loaded by every worker but this one, which has just been started anew.
             raise WorkerLost("the compute worker does not have the model yet; retry")

@@ -163,6 +163,7 @@ class WorkerPool:
         request: bytes,
         deadline: float,
         references: Mapping[str, Location] = MappingProxyType({}),
+        models: Mapping[str, str] = MappingProxyType({}),
         *,
         low_priority: bool = False,
         on_progress: ProgressListener | None = None,
@@ -175,6 +176,7 @@ class WorkerPool:
             request: the serialized request.
             deadline: when to give up, on the clock of time.monotonic().
             references: where the reference sets are that the request names, by name; the caller holds leases.
+            models: the models that the request names beside its own, by path in it; the caller holds leases.
             low_priority: takes a worker only when no other call waits for one, and waits as long as it takes.
             on_progress: told (units done, units in all) now and then.
 
@@ -203,6 +205,7 @@ class WorkerPool:
                 deadline=deadline,
                 waited=waited,
                 references={name: vars(location) for name, location in references.items()},
+                models=dict(models),
             )
         except WorkerLost:
             self._give_back(slot)

@@ -29,6 +29,7 @@ from sidelight.v1 import (
     reference_pb2,
     reference_service_pb2,
     reference_service_pb2_grpc,
+    similarity_pb2,
     tensor_pb2,
 )
 
@@ -150,6 +151,48 @@ class _Explain(explain_service_pb2_grpc.ExplainServiceServicer):
     ) -> influence_pb2.ExplainInfluenceResponse:
         self._fake.take(request, context)
         return self._fake.influence
+
+    def ExplainSimilarity(
+        self, request: similarity_pb2.ExplainSimilarityRequest, context: grpc.ServicerContext
+    ) -> similarity_pb2.ExplainSimilarityResponse:
+        fake = self._fake
+        fake.take(request, context)
+        count = 3
+        if request.instances.HasField("inline"):
+            count = request.instances.inline.inputs[0].tensor.shape[0]
+        version, digest = (part.pop(0) if len(part) > 1 else part[0] for part in (fake.versions, fake.digests))
+        return similar(request.parameters, count, version, digest)
+
+
+def similar(
+    parameters: similarity_pb2.SimilarityParameters, count: int, version: int, digest: str
+) -> similarity_pb2.ExplainSimilarityResponse:
+    """An answer in which rank r of every instance is reference 10 r, of class r and score 1 / (r + 1)."""
+    response = similarity_pb2.ExplainSimilarityResponse(reference_digest="sha256:" + "c" * 64, layers=["conv_1", "out"])
+    response.provenance.model, response.provenance.version, response.provenance.digest = "digits", version, digest
+    response.provenance.forward_rows = count
+    for row in range(1 if parameters.aggregate_instances else count):
+        ranking = response.rankings.add(gradient_norm=row + 0.5)
+        if not parameters.aggregate_instances:
+            ranking.prediction = row
+        for rank in range(parameters.top if parameters.HasField("top") else 2):
+            found = ranking.most_similar.add(index=10 * rank, score=1 / (rank + 1), label=rank, prediction=rank + 1)
+            if parameters.layer_contributions:
+                found.layer_scores.extend([0.25, 0.75])
+            if parameters.include_examples:
+                image = np.full((2, 2), rank, np.float32)
+                tensor = tensor_pb2.Tensor(data_type=tensor_pb2.DATA_TYPE_FLOAT32, shape=[2, 2], raw=image.tobytes())
+                found.example.add(name="x", tensor=tensor)
+        if parameters.all_scores:
+            scores = np.arange(4, dtype=np.float32) + row
+            ranking.scores.CopyFrom(
+                tensor_pb2.Tensor(data_type=tensor_pb2.DATA_TYPE_FLOAT32, shape=[4], raw=scores.tobytes())
+            )
+        if parameters.class_means:
+            ranking.class_means.add(class_index=3, source=reference_pb2.CLASS_SOURCE_LABEL, mean=0.5, count=7)
+        if parameters.self_influence:
+            ranking.self_influence = 1.0
+    return response
 
 
 def _respond(

@@ -94,7 +94,7 @@ def test_predictions_are_no_targets_of_a_regression(digits: Digits) -> None:
 
 def test_references_that_take_too_much_memory_are_refused(digits: Digits) -> None:
     with pytest.raises(MemoryLimitExceeded, match="build an index"):
-        explain(digits, chunking=Chunking(memory_bytes=1000))
+        explain(digits, chunking=Chunking(reference_bytes=1000))
 
 
 def test_instances_of_another_shape_are_refused(digits: Digits) -> None:

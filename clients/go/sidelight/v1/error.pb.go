@@ -77,7 +77,8 @@ const (
 	ErrorReason_ERROR_REASON_SHUTTING_DOWN ErrorReason = 18
 	// INTERNAL: a fault of the server's own. Metadata: incident, which the server's log has too.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 19
-	// FAILED_PRECONDITION: the model gave NaN or infinity. Metadata: layer, row.
+	// FAILED_PRECONDITION: the model, or a gradient of its loss, is NaN or infinite. Metadata: layer, row;
+	// for a gradient also example, "instance" or "reference".
 	ErrorReason_ERROR_REASON_NON_FINITE_OUTPUT ErrorReason = 20
 	// NOT_FOUND: no such reference set. Metadata: reference.
 	ErrorReason_ERROR_REASON_REFERENCE_NOT_FOUND ErrorReason = 21
@@ -87,7 +88,8 @@ const (
 	ErrorReason_ERROR_REASON_REFERENCE_IN_USE ErrorReason = 23
 	// DATA_LOSS: the upload ended before its announced end, or its checksum differs.
 	ErrorReason_ERROR_REASON_UPLOAD_INCOMPLETE ErrorReason = 24
-	// FAILED_PRECONDITION: the index was built for a model that has changed. Metadata: model, digest.
+	// FAILED_PRECONDITION: the index was built for a model that has changed, or its files are damaged; create
+	// a job that builds it anew. Metadata: digest, of the model that it was built for.
 	ErrorReason_ERROR_REASON_INDEX_STALE ErrorReason = 25
 	// NOT_FOUND: no such job. Metadata: job.
 	ErrorReason_ERROR_REASON_JOB_NOT_FOUND ErrorReason = 26
@@ -100,6 +102,10 @@ const (
 	// FAILED_PRECONDITION: the version's files have another digest than the one asked for. Metadata:
 	// model, version, digest.
 	ErrorReason_ERROR_REASON_MODEL_CHANGED ErrorReason = 30
+	// FAILED_PRECONDITION: the references are too many to be compared without a gradient index, and there is
+	// none for this model, reference set, loss and output; create a job that builds it. Metadata: model,
+	// version, reference, needed_bytes, limit_bytes.
+	ErrorReason_ERROR_REASON_INDEX_MISSING ErrorReason = 31
 )
 
 // Enum value maps for ErrorReason.
@@ -136,6 +142,7 @@ var (
 		28: "ERROR_REASON_STORAGE_FULL",
 		29: "ERROR_REASON_NOT_ALLOWED",
 		30: "ERROR_REASON_MODEL_CHANGED",
+		31: "ERROR_REASON_INDEX_MISSING",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -169,6 +176,7 @@ var (
 		"ERROR_REASON_STORAGE_FULL":           28,
 		"ERROR_REASON_NOT_ALLOWED":            29,
 		"ERROR_REASON_MODEL_CHANGED":          30,
+		"ERROR_REASON_INDEX_MISSING":          31,
 	}
 )
 
@@ -203,7 +211,7 @@ var File_sidelight_v1_error_proto protoreflect.FileDescriptor
 
 const file_sidelight_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x18sidelight/v1/error.proto\x12\fsidelight.v1*\x95\b\n" +
+	"\x18sidelight/v1/error.proto\x12\fsidelight.v1*\xb5\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\x1e\n" +
@@ -236,7 +244,8 @@ const file_sidelight_v1_error_proto_rawDesc = "" +
 	"\x16ERROR_REASON_JOB_STATE\x10\x1b\x12\x1d\n" +
 	"\x19ERROR_REASON_STORAGE_FULL\x10\x1c\x12\x1c\n" +
 	"\x18ERROR_REASON_NOT_ALLOWED\x10\x1d\x12\x1e\n" +
-	"\x1aERROR_REASON_MODEL_CHANGED\x10\x1eBw\n" +
+	"\x1aERROR_REASON_MODEL_CHANGED\x10\x1e\x12\x1e\n" +
+	"\x1aERROR_REASON_INDEX_MISSING\x10\x1fBw\n" +
 	"\x10dev.sidelight.v1B\n" +
 	"ErrorProtoP\x01ZFgithub.com/sidelight-dev/sidelight/clients/go/sidelight/v1;sidelightv1\xaa\x02\fSidelight.V1b\x06proto3"
 

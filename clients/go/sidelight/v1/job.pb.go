@@ -411,7 +411,8 @@ type BuildGradientIndexRequest struct {
 	Reference string `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"`
 	// The loss; see SimilarityParameters.loss.
 	Loss Loss `protobuf:"varint,3,opt,name=loss,proto3,enum=sidelight.v1.Loss" json:"loss,omitempty"`
-	// Where the labels of the references come from. Default: GIVEN, the set's own.
+	// Where the labels of the references come from. Default: GIVEN, the set's own. PREDICTION is for sets
+	// without labels.
 	LabelSource LabelSource `protobuf:"varint,4,opt,name=label_source,json=labelSource,proto3,enum=sidelight.v1.LabelSource" json:"label_source,omitempty"`
 	// The output that the loss reads, by name. Default: the model's first.
 	Output string `protobuf:"bytes,5,opt,name=output,proto3" json:"output,omitempty"`

@@ -284,7 +284,8 @@ func (x *ExplainSimilarityRequest) GetRender() *RenderOptions {
 type SimilarityParameters struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The reference examples to search. Required; the set must have labels unless `label_source` is
-	// PREDICTION.
+	// PREDICTION. Labels that it has are used in any case; a set without has the model's predictions
+	// in their place.
 	Reference *ReferenceSelection `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
 	// The score. Default GRAD_COS.
 	Function SimilarityFunction `protobuf:"varint,2,opt,name=function,proto3,enum=sidelight.v1.SimilarityFunction" json:"function,omitempty"`
@@ -292,7 +293,8 @@ type SimilarityParameters struct {
 	// cross-entropy; sigmoid: binary; else squared).
 	Loss Loss `protobuf:"varint,3,opt,name=loss,proto3,enum=sidelight.v1.Loss" json:"loss,omitempty"`
 	// The labels of the instances: [n] class indices, [n, k] one-hot or targets. Required if
-	// `label_source` is GIVEN.
+	// `label_source` is GIVEN, unless the instances are selected from a reference set with labels: then
+	// the default is those.
 	Labels *Tensor `protobuf:"bytes,4,opt,name=labels,proto3" json:"labels,omitempty"`
 	// Where the labels of the instances come from. Default: GIVEN if `labels` is set, else PREDICTION.
 	LabelSource LabelSource `protobuf:"varint,5,opt,name=label_source,json=labelSource,proto3,enum=sidelight.v1.LabelSource" json:"label_source,omitempty"`
@@ -316,9 +318,10 @@ type SimilarityParameters struct {
 	SelfInfluence bool `protobuf:"varint,14,opt,name=self_influence,json=selfInfluence,proto3" json:"self_influence,omitempty"`
 	// Adds the gradients of all instances up and returns one ranking for them together.
 	AggregateInstances bool `protobuf:"varint,15,opt,name=aggregate_instances,json=aggregateInstances,proto3" json:"aggregate_instances,omitempty"`
-	// Further checkpoints whose scores are added, weighted (TracIn). Default: the model alone, weight 1.
+	// Further checkpoints whose scores are added, weighted (TracIn), to those of the model, which have
+	// weight 1. At most 32. Default: the model alone.
 	Checkpoints []*Checkpoint `protobuf:"bytes,16,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"`
-	// What is added to norms, as alibi 0.9.4 adds 1e-7. Default 0: true cosines.
+	// What is added to denominators, at least 0; alibi 0.9.4 adds 1e-7. Default 0: true cosines.
 	NormOffset    float64 `protobuf:"fixed64,17,opt,name=norm_offset,json=normOffset,proto3" json:"norm_offset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -717,7 +720,7 @@ type SimilarExample struct {
 	Index int64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	// Its score.
 	Score float64 `protobuf:"fixed64,2,opt,name=score,proto3" json:"score,omitempty"`
-	// Its label; unset for regression.
+	// Its label; unset for regression and for a set without labels.
 	Label *int64 `protobuf:"varint,3,opt,name=label,proto3,oneof" json:"label,omitempty"`
 	// The class that the model predicts for it; unset for regression.
 	Prediction *int64 `protobuf:"varint,4,opt,name=prediction,proto3,oneof" json:"prediction,omitempty"`

@@ -74,7 +74,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 19
     """INTERNAL: a fault of the server's own. Metadata: incident, which the server's log has too."""
     ERROR_REASON_NON_FINITE_OUTPUT: _ErrorReason.ValueType  # 20
-    """FAILED_PRECONDITION: the model gave NaN or infinity. Metadata: layer, row."""
+    """FAILED_PRECONDITION: the model, or a gradient of its loss, is NaN or infinite. Metadata: layer, row;
+    for a gradient also example, "instance" or "reference".
+    """
     ERROR_REASON_REFERENCE_NOT_FOUND: _ErrorReason.ValueType  # 21
     """NOT_FOUND: no such reference set. Metadata: reference."""
     ERROR_REASON_REFERENCE_EXISTS: _ErrorReason.ValueType  # 22
@@ -84,7 +86,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UPLOAD_INCOMPLETE: _ErrorReason.ValueType  # 24
     """DATA_LOSS: the upload ended before its announced end, or its checksum differs."""
     ERROR_REASON_INDEX_STALE: _ErrorReason.ValueType  # 25
-    """FAILED_PRECONDITION: the index was built for a model that has changed. Metadata: model, digest."""
+    """FAILED_PRECONDITION: the index was built for a model that has changed, or its files are damaged; create
+    a job that builds it anew. Metadata: digest, of the model that it was built for.
+    """
     ERROR_REASON_JOB_NOT_FOUND: _ErrorReason.ValueType  # 26
     """NOT_FOUND: no such job. Metadata: job."""
     ERROR_REASON_JOB_STATE: _ErrorReason.ValueType  # 27
@@ -96,6 +100,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MODEL_CHANGED: _ErrorReason.ValueType  # 30
     """FAILED_PRECONDITION: the version's files have another digest than the one asked for. Metadata:
     model, version, digest.
+    """
+    ERROR_REASON_INDEX_MISSING: _ErrorReason.ValueType  # 31
+    """FAILED_PRECONDITION: the references are too many to be compared without a gradient index, and there is
+    none for this model, reference set, loss and output; create a job that builds it. Metadata: model,
+    version, reference, needed_bytes, limit_bytes.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -161,7 +170,9 @@ ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 18
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 19
 """INTERNAL: a fault of the server's own. Metadata: incident, which the server's log has too."""
 ERROR_REASON_NON_FINITE_OUTPUT: ErrorReason.ValueType  # 20
-"""FAILED_PRECONDITION: the model gave NaN or infinity. Metadata: layer, row."""
+"""FAILED_PRECONDITION: the model, or a gradient of its loss, is NaN or infinite. Metadata: layer, row;
+for a gradient also example, "instance" or "reference".
+"""
 ERROR_REASON_REFERENCE_NOT_FOUND: ErrorReason.ValueType  # 21
 """NOT_FOUND: no such reference set. Metadata: reference."""
 ERROR_REASON_REFERENCE_EXISTS: ErrorReason.ValueType  # 22
@@ -171,7 +182,9 @@ ERROR_REASON_REFERENCE_IN_USE: ErrorReason.ValueType  # 23
 ERROR_REASON_UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 24
 """DATA_LOSS: the upload ended before its announced end, or its checksum differs."""
 ERROR_REASON_INDEX_STALE: ErrorReason.ValueType  # 25
-"""FAILED_PRECONDITION: the index was built for a model that has changed. Metadata: model, digest."""
+"""FAILED_PRECONDITION: the index was built for a model that has changed, or its files are damaged; create
+a job that builds it anew. Metadata: digest, of the model that it was built for.
+"""
 ERROR_REASON_JOB_NOT_FOUND: ErrorReason.ValueType  # 26
 """NOT_FOUND: no such job. Metadata: job."""
 ERROR_REASON_JOB_STATE: ErrorReason.ValueType  # 27
@@ -183,5 +196,10 @@ ERROR_REASON_NOT_ALLOWED: ErrorReason.ValueType  # 29
 ERROR_REASON_MODEL_CHANGED: ErrorReason.ValueType  # 30
 """FAILED_PRECONDITION: the version's files have another digest than the one asked for. Metadata:
 model, version, digest.
+"""
+ERROR_REASON_INDEX_MISSING: ErrorReason.ValueType  # 31
+"""FAILED_PRECONDITION: the references are too many to be compared without a gradient index, and there is
+none for this model, reference set, loss and output; create a job that builds it. Metadata: model,
+version, reference, needed_bytes, limit_bytes.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

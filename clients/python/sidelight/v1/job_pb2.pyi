@@ -204,7 +204,9 @@ class BuildGradientIndexRequest(_message.Message):
     loss: _similarity_pb2.Loss.ValueType
     """The loss; see SimilarityParameters.loss."""
     label_source: _similarity_pb2.LabelSource.ValueType
-    """Where the labels of the references come from. Default: GIVEN, the set's own."""
+    """Where the labels of the references come from. Default: GIVEN, the set's own. PREDICTION is for sets
+    without labels.
+    """
     output: _builtins.str
     """The output that the loss reads, by name. Default: the model's first."""
     precision: Global___IndexPrecision.ValueType

@@ -213,17 +213,19 @@ class SimilarityParameters(_message.Message):
     aggregate_instances: _builtins.bool
     """Adds the gradients of all instances up and returns one ranking for them together."""
     norm_offset: _builtins.float
-    """What is added to norms, as alibi 0.9.4 adds 1e-7. Default 0: true cosines."""
+    """What is added to denominators, at least 0; alibi 0.9.4 adds 1e-7. Default 0: true cosines."""
     @_builtins.property
     def reference(self) -> _reference_pb2.ReferenceSelection:
         """The reference examples to search. Required; the set must have labels unless `label_source` is
-        PREDICTION.
+        PREDICTION. Labels that it has are used in any case; a set without has the model's predictions
+        in their place.
         """
 
     @_builtins.property
     def labels(self) -> _tensor_pb2.Tensor:
         """The labels of the instances: [n] class indices, [n, k] one-hot or targets. Required if
-        `label_source` is GIVEN.
+        `label_source` is GIVEN, unless the instances are selected from a reference set with labels: then
+        the default is those.
         """
 
     @_builtins.property
@@ -232,7 +234,9 @@ class SimilarityParameters(_message.Message):
 
     @_builtins.property
     def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Checkpoint]:
-        """Further checkpoints whose scores are added, weighted (TracIn). Default: the model alone, weight 1."""
+        """Further checkpoints whose scores are added, weighted (TracIn), to those of the model, which have
+        weight 1. At most 32. Default: the model alone.
+        """
 
     def __init__(
         self,
@@ -417,7 +421,7 @@ class SimilarExample(_message.Message):
     score: _builtins.float
     """Its score."""
     label: _builtins.int
-    """Its label; unset for regression."""
+    """Its label; unset for regression and for a set without labels."""
     prediction: _builtins.int
     """The class that the model predicts for it; unset for regression."""
     @_builtins.property

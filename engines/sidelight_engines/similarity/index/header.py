@@ -84,6 +84,11 @@ class IndexHeader:
             FileForm("predictions.npy", "<i8", None),
         )
 
+    @property
+    def size_bytes(self) -> int:
+        """What the arrays of the whole index take."""
+        return self.count * sum(form.row_bytes for form in self.files)
+
     def is_for_the_same(self, other: IndexHeader) -> bool:
         """Whether another index would be of the same gradients, stored alike."""
         return replace(self, checksums={}, layout=other.layout) == replace(other, checksums={})

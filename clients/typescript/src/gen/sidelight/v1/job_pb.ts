@@ -188,7 +188,8 @@ export type BuildGradientIndexRequest = Message<"sidelight.v1.BuildGradientIndex
   loss: Loss;
 
   /**
-   * Where the labels of the references come from. Default: GIVEN, the set's own.
+   * Where the labels of the references come from. Default: GIVEN, the set's own. PREDICTION is for sets
+   * without labels.
    *
    * @generated from field: sidelight.v1.LabelSource label_source = 4;
    */

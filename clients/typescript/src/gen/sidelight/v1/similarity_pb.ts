@@ -71,7 +71,8 @@ export const ExplainSimilarityRequestSchema: GenMessage<ExplainSimilarityRequest
 export type SimilarityParameters = Message<"sidelight.v1.SimilarityParameters"> & {
   /**
    * The reference examples to search. Required; the set must have labels unless `label_source` is
-   * PREDICTION.
+   * PREDICTION. Labels that it has are used in any case; a set without has the model's predictions
+   * in their place.
    *
    * @generated from field: sidelight.v1.ReferenceSelection reference = 1;
    */
@@ -94,7 +95,8 @@ export type SimilarityParameters = Message<"sidelight.v1.SimilarityParameters"> 
 
   /**
    * The labels of the instances: [n] class indices, [n, k] one-hot or targets. Required if
-   * `label_source` is GIVEN.
+   * `label_source` is GIVEN, unless the instances are selected from a reference set with labels: then
+   * the default is those.
    *
    * @generated from field: sidelight.v1.Tensor labels = 4;
    */
@@ -178,14 +180,15 @@ export type SimilarityParameters = Message<"sidelight.v1.SimilarityParameters"> 
   aggregateInstances: boolean;
 
   /**
-   * Further checkpoints whose scores are added, weighted (TracIn). Default: the model alone, weight 1.
+   * Further checkpoints whose scores are added, weighted (TracIn), to those of the model, which have
+   * weight 1. At most 32. Default: the model alone.
    *
    * @generated from field: repeated sidelight.v1.Checkpoint checkpoints = 16;
    */
   checkpoints: Checkpoint[];
 
   /**
-   * What is added to norms, as alibi 0.9.4 adds 1e-7. Default 0: true cosines.
+   * What is added to denominators, at least 0; alibi 0.9.4 adds 1e-7. Default 0: true cosines.
    *
    * @generated from field: double norm_offset = 17;
    */
@@ -360,7 +363,7 @@ export type SimilarExample = Message<"sidelight.v1.SimilarExample"> & {
   score: number;
 
   /**
-   * Its label; unset for regression.
+   * Its label; unset for regression and for a set without labels.
    *
    * @generated from field: optional int64 label = 3;
    */
