@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
 
@@ -17,8 +18,8 @@ from matplotlib.image import imread
 from sidelight_service.report.figures.bars import Bar, bars, boxes
 from sidelight_service.report.figures.curves import Curve, curves
 from sidelight_service.report.figures.images import coloured_png
-from sidelight_service.report.figures.matrices import matrix
-from sidelight_service.report.page import Data, Figure, Page, Section
+from sidelight_service.report.figures.matrices import matrix, raster
+from sidelight_service.report.page import MOST_ROWS, Data, Figure, Page, Section
 from sidelight_service.report.rendering import render
 
 HOSTILE = "\"><script>alert(1)</script>&<img src=x onerror=alert(1)>'"
@@ -48,7 +49,7 @@ def section(**fields: Any) -> Section:
 
 
 def figure(**fields: Any) -> Figure:
-    data = Data(("name", "value"), [("a", 1.5), ('b,"c', None), ("=1+1", -2.0)])
+    data = Data.of(("name", "value"), [("a", 1.5), ('b,"c', None), ("=1+1", -2.0)])
     return Figure(**({"title": "A figure", "body": Markup("<p>x</p>"), "words": "In short.", "data": data} | fields))
 
 
@@ -56,7 +57,7 @@ def test_names_from_a_model_file_can_not_become_elements_of_the_page() -> None:
     drawn = bars([Bar(HOSTILE, 1.0, note=HOSTILE)], HOSTILE) + boxes([(HOSTILE, np.ones(3))], HOSTILE)
     drawn += matrix(np.eye(2), [HOSTILE, "b"], title=HOSTILE, scale=HOSTILE, words=HOSTILE)
     drawn += matrix(np.eye(30), [HOSTILE] * 30, title=HOSTILE, scale=HOSTILE, words=HOSTILE)
-    fields = {"title": HOSTILE, "words": HOSTILE, "body": drawn, "data": Data((HOSTILE,), [(HOSTILE,)])}
+    fields = {"title": HOSTILE, "words": HOSTILE, "body": drawn, "data": Data.of((HOSTILE,), [(HOSTILE,)])}
 
     html = page(
         section(figures=[figure(**fields)], settings=[(HOSTILE, HOSTILE)], trust=[HOSTILE]),
@@ -99,6 +100,20 @@ def test_the_numbers_of_a_figure_are_a_download_that_reads_back() -> None:
     assert link["download"] == "digits-1-a-figure.csv"
     # What a spreadsheet would run is kept from it.
     assert list(csv.reader(io.StringIO(text))) == [["name", "value"], ["a", "1.5"], ['b,"c', ""], ["'=1+1", "-2.0"]]
+
+
+def test_no_more_numbers_are_kept_than_a_phone_can_open_and_the_page_says_so() -> None:
+    made = []
+
+    def rows() -> Iterator[tuple[int]]:
+        for number in range(10**9):
+            made.append(number)
+            yield (number,)
+
+    html = page(section(figures=[figure(data=Data.of(("n",), rows(), 10**9))]))
+
+    assert len(made) == MOST_ROWS + 1
+    assert "(CSV: the first 50,000 of 1,000,000,000 rows" in html
 
 
 def test_a_section_says_how_to_read_it_its_settings_and_how_far_to_trust_it() -> None:
@@ -154,6 +169,18 @@ def test_a_matrix_as_an_image_has_a_pixel_per_cell_from_dark_to_bright() -> None
     # The ends of cividis.
     assert pixels[0, 0].tolist() == [0, 34, 78]
     assert pixels[0, 2].tolist() == [254, 232, 56]
+
+
+def test_a_matrix_of_very_many_columns_shows_means_of_neighbours() -> None:
+    values = np.tile([0.0, 1.0, 0.5], 3000).reshape(1, -1)
+
+    drawn = raster(values, ["a"], words="Wide.", low="0", high="1", columns="units")
+
+    assert "units, 3 of them together as their mean" in drawn
+    file = base64.b64decode((Elements(drawn).all("img")[0]["src"] or "").partition(",")[2])
+    pixels = imread(io.BytesIO(file), format="png")
+    assert pixels.shape[:2] == (1, 3000)
+    assert np.ptp(pixels, axis=1).max() == 0
 
 
 @pytest.mark.parametrize(("count", "tag"), [(24, "table"), (25, "img")])

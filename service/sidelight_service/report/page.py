@@ -5,14 +5,20 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Self
 
 from markupsafe import Markup
 
 Cell = str | int | float | None
+
+
+MOST_ROWS = 50_000
+"""Of one figure: a page is to stay small enough to open on a phone."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +27,32 @@ class Data:
 
     Attributes:
         columns: their names.
-        rows: of as many cells.
+        rows: of as many cells; the first `MOST_ROWS` of them.
+        total: how many rows there would be.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
+    total: int
+
+    @classmethod
+    def of(cls, columns: Sequence[str], rows: Iterable[Sequence[Cell]], total: int | None = None) -> Self:
+        """The numbers of a figure.
+
+        Args:
+            columns: their names.
+            rows: any number; no more than fit are made.
+            total: how many there are; may be left out where they are counted easily.
+        """
+        first = list(itertools.islice(rows, MOST_ROWS + 1))
+        return cls(columns, first[:MOST_ROWS], len(first) if total is None else total)
+
+    @property
+    def cut(self) -> str:
+        """What of the rows there is, in words; empty if all."""
+        if self.total <= len(self.rows):
+            return ""
+        return f"the first {len(self.rows):,} of {self.total:,} rows; the family's own command writes all with --out"
 
     def as_csv(self) -> str:
         """The same as comma-separated values (RFC 4180), numbers in full."""

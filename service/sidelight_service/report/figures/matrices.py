@@ -15,6 +15,7 @@ _MOST_CELLS = 24
 _ROW_PIXELS = 22
 _LEAST_UNIT_PIXELS = 4
 _MOST_WIDTH = 6000
+_MOST_COLUMNS = 4096
 
 
 def matrix(values: NDArray[np.float64], names: Sequence[str], *, title: str, scale: str, words: str) -> Markup:
@@ -58,6 +59,11 @@ def raster(
         columns: what the columns are.
         top: the bright end.
     """
+    together = -(-values.shape[1] // _MOST_COLUMNS)
+    if together > 1:
+        edges = np.arange(0, values.shape[1], together)
+        values = np.add.reduceat(values, edges, axis=1) / np.diff(np.append(edges, values.shape[1]))
+        columns = f"{columns}, {together} of them together as their mean"
     pixels = _ROW_PIXELS if len(names) <= _MOST_CELLS else max(2, 500 // len(names))
     width = min(_MOST_WIDTH, values.shape[1] * _LEAST_UNIT_PIXELS)
     shown = names if pixels >= _ROW_PIXELS else [""] * len(names)

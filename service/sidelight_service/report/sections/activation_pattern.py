@@ -105,7 +105,7 @@ def _figures(explanation: ActivationPatternExplanation, layer: LayerPattern) -> 
             words=words,
         ),
         words=words,
-        data=Data(
+        data=Data.of(
             ("class", *(f"class {name}" for name in names)),
             [(name, *row) for name, row in zip(names, values.tolist(), strict=True)],
         ),
@@ -117,7 +117,7 @@ def _figures(explanation: ActivationPatternExplanation, layer: LayerPattern) -> 
             title=f"Each class and its neighbours at {layer.name}",
             body=picture(found[0]),
             words=found[0].alternative_text,
-            data=Data(("class", *(f"neighbour {rank}" for rank in range(1, len(names)))), order),
+            data=Data.of(("class", *(f"neighbour {rank}" for rank in range(1, len(names)))), order),
         )
 
 
@@ -141,13 +141,14 @@ def _rates(explanation: ActivationPatternExplanation, layer: LayerPattern, names
             columns=f"a row per class, a column per unit of {layer.name}",
         ),
         words=words,
-        data=Data(
+        data=Data.of(
             ("class", "unit", "firing rate", "standard error"),
-            [
+            (
                 (name, unit, float(rates[row, unit]), float(layer.standard_errors[row, unit]))
                 for row, name in enumerate(names)
                 for unit in range(rates.shape[1])
-            ],
+            ),
+            rates.size,
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -87,13 +88,14 @@ def _ranking(explanation: InfluenceExplanation) -> Figure:
         words=f"The {len(rows)} of {len(ranked):,} features whose move from a low to a high mean changes a mean "
         f"prediction most. First is {_name(explanation, first)}: the mean prediction of label {label} changes by "
         f"{differences[first, label]:+.3g}.",
-        data=Data(
+        data=Data.of(
             ("feature", "name", "label", "change from low to high"),
-            [
+            (
                 (int(explanation.features[place]), _name(explanation, int(place)), label, float(change))
                 for place in ranked
                 for label, change in enumerate(differences[place])
-            ],
+            ),
+            differences.size,
         ),
     )
 
@@ -105,16 +107,16 @@ def _maps(explanation: InfluenceExplanation) -> list[Figure]:
         return []
     differences = explanation.differences
     labels = [f"label {label}" for label in range(differences.shape[1])]
-    rows: list[list[Cell]] = [
+    rows: Iterator[list[Cell]] = (
         [int(feature), _name(explanation, place), *map(float, differences[place])]
         for place, feature in enumerate(explanation.features)
-    ]
+    )
     return [
         Figure(
             title="Influence of each pixel on each label",
             body=picture(found[0]),
             words=found[0].alternative_text,
-            data=Data(("feature", "name", *labels), rows),
+            data=Data.of(("feature", "name", *labels), rows, len(differences)),
         )
     ]
 
@@ -137,7 +139,7 @@ def _curve(explanation: InfluenceExplanation, place: int) -> Figure:
         title=f"Mean predictions as {name} moves",
         body=curves(explanation.taus, lines, x_name="tau", y_name="mean prediction", words=words),
         words=words,
-        data=Data(
+        data=Data.of(
             ("tau", "mean of the feature", "effective sample size", "label", "mean prediction", "standard error"),
             [
                 (

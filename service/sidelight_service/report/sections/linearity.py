@@ -122,7 +122,7 @@ def _by_layer(parts: list[LinearityExplanation]) -> Figure:
         title="Mean L by layer",
         body=bars(rows, "mean L"),
         words=words,
-        data=Data(
+        data=Data.of(
             ("layer", "mean L", "standard deviation", "low", "high", "mean normalised L", "note"),
             lines,
         ),
@@ -138,7 +138,7 @@ def _by_class(groups: list[tuple[str, LinearityExplanation]]) -> Figure:
         body=boxes(named, "L"),
         words="Distribution of L at the output over the examples of each class. By the median the model is most linear "
         f"around {least} ({number(medians[least])}) and least around {most} ({number(medians[most])}).",
-        data=Data(("class", "L"), [(told, float(value)) for told, values in named for value in values]),
+        data=Data.of(("class", "L"), [(told, float(value)) for told, values in named for value in values]),
     )
 
 
@@ -151,7 +151,7 @@ def _distribution(explanation: LinearityExplanation) -> Figure:
         body=boxes(named, "L"),
         words=f"Distribution of L over {len(output)} examples at each layer; at the output its median is "
         f"{number(float(np.median(output)))} and its greatest {number(float(output.max()))}.",
-        data=Data(("layer", "L"), [(name, float(value)) for name, values in named for value in values]),
+        data=Data.of(("layer", "L"), [(name, float(value)) for name, values in named for value in values]),
     )
 
 

@@ -75,7 +75,7 @@ def _layers(subject: Subject) -> Figure:
         body=bars(rows, "learned numbers", "{:,.0f}".format),
         words=f"{len(layers)} layers from {layers[0].name} to {layers[-1].name}; {largest.name} has most learned "
         f"numbers, {largest.parameter_count:,} of {subject.detail.parameter_count:,}. Affine by structure: {affine}.",
-        data=Data(
+        data=Data.of(
             ("layer", "operation", "output type", "output shape", "learned numbers", "affine"),
             [
                 (layer.name, layer.op, layer.data_type, _shape(layer.shape), layer.parameter_count, str(layer.affine))
@@ -95,7 +95,7 @@ def _methods(subject: Subject) -> Figure:
         title="Families of explanation",
         body=macro("plain_table", ("family", "supported", "evaluated by", "why not"), rows, "Families of explanation"),
         words=f"{len(supported)} of {len(rows)} families are supported: {', '.join(supported) or 'none'}.",
-        data=Data(("family", "supported", "evaluated by", "why not"), rows),
+        data=Data.of(("family", "supported", "evaluated by", "why not"), rows),
     )
 
 

@@ -110,7 +110,7 @@ def _data(explanation: SimilarityExplanation) -> Data:
         for rank in range(len(most))
     ]
     columns = ("instance", "predicted", "rank", "reference", "score", "label", "predicted for the reference")
-    return Data(columns, rows)
+    return Data.of(columns, rows)
 
 
 def _class_of(classes: object, place: int) -> int | None:
@@ -167,5 +167,5 @@ def _class_means(explanation: SimilarityExplanation) -> Figure:
         title="Mean score by class of the references",
         body=macro("plain_table", ("instance", "most similar classes on average"), rows, "Mean score by class"),
         words=words,
-        data=Data(("instance", "class", "mean score", "references"), lines),
+        data=Data.of(("instance", "class", "mean score", "references"), lines),
     )
