@@ -29,9 +29,9 @@ from benchmarks.linearity import open_runtime
 
 Array = npt.NDArray[Any]
 
-EXAMPLES = 2000
+EXAMPLES = 10_000
 LAYER = "dense"
-_BATCHES = (32, 64, 128, 256, 512)
+_BATCHES = (64, 256, 512)
 _KINDS = {"saved_model": "TensorFlow", "onnx": "ONNX Runtime"}
 
 

@@ -145,6 +145,7 @@ async def test_a_job_gives_what_the_call_gives(server: JobServer) -> None:
 
     assert isinstance(result, sidelight.ActivationPatternExplanation)
     assert job.info.kind == "activation-pattern"
+    assert job.info.progress.done == job.info.progress.total == COUNT
     assert result.as_dict()["layers"] == called.as_dict()["layers"]
 
 

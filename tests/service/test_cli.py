@@ -72,6 +72,8 @@ def help_of(*command: str) -> str:
         ("jobs",),
         ("jobs", "watch"),
         ("explain", "linearity"),
+        ("explain", "activation-pattern"),
+        ("report",),
         ("explain", "similarity"),
         ("index",),
         ("index", "build"),
@@ -89,7 +91,7 @@ def test_the_version_is_shown() -> None:
 
 
 def test_help_answers_without_loading_what_commands_need() -> None:
-    heavy = ["tensorflow", "onnx", "onnxruntime", "matplotlib", "numpy", "grpc", "pydantic_settings", "keras"]
+    heavy = ["tensorflow", "onnx", "onnxruntime", "matplotlib", "numpy", "grpc", "pydantic_settings", "keras", "jinja2"]
     program = f"import sys, sidelight_service.cli; print([name for name in {heavy} if name in sys.modules])"
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

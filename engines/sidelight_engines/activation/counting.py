@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Self
+
 import numpy as np
 
 from sidelight_engines.activation.saturation import SHARE, near_bound
 from sidelight_engines.activation.units import comparable
 from sidelight_engines.runtime.runtime import Array
+
+
+@dataclass(frozen=True)
+class Members:
+    """Which class each of some examples is of; made once for all layers.
+
+    Attributes:
+        present: int64, the positions of the classes that there are.
+        belongs: float32 (present, examples), 1 where an example is of the class. Sums of ones stay exact in float32 up
+            to 2^24, and no chunk has so many examples; a product is faster than sums.
+    """
+
+    present: Array
+    belongs: Array
+
+    @classmethod
+    def of(cls, classes: Array) -> Self:
+        """Of the classes' positions, int64 (examples,)."""
+        present, members = np.unique(classes, return_inverse=True)
+        return cls(present, (np.arange(len(present))[:, np.newaxis] == members).astype(np.float32))
 
 
 class FiringCounter:
@@ -31,18 +54,15 @@ class FiringCounter:
         self._examples = 0
         self.counts = np.zeros((classes, len(thresholds)), np.int64)
 
-    def add(self, activations: Array, classes: Array) -> None:
+    def add(self, activations: Array, members: Members) -> None:
         """Counts some examples.
 
         Args:
             activations: (examples, units).
-            classes: int64 (examples,), their positions among the classes.
+            members: of which classes they are.
         """
-        present, members = np.unique(classes, return_inverse=True)
-        # Sums of ones stay exact in float32 up to 2^24, and no chunk has so many rows; a product is faster than sums.
-        belongs = (np.arange(len(present))[:, np.newaxis] == members).astype(np.float32)
         fired = (activations > self._thresholds).astype(np.float32)
-        self.counts[present] += (belongs @ fired).astype(np.int64)
+        self.counts[members.present] += (members.belongs @ fired).astype(np.int64)
         self._examples += len(activations)
         near = near_bound(activations, self._op)
         if near is not None:

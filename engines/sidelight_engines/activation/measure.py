@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from sidelight_engines.activation.alignment import FEWEST_UNITS, Alignment
-from sidelight_engines.activation.counting import FiringCounter
+from sidelight_engines.activation.counting import FiringCounter, Members
 from sidelight_engines.activation.distances import matrix, most_specific, rate_distances
 from sidelight_engines.activation.parameters import (
     Chunking,
@@ -130,8 +130,9 @@ class _Work:
         class_counts = np.zeros(taps.class_count, np.int64)
         first_examples = np.full(taps.class_count, -1, np.int64)
         for observation in observe():
+            members = Members.of(observation.classes)
             for counter, alignment, units in zip(counters, alignments, observation.units, strict=True):
-                counter.add(units, observation.classes)
+                counter.add(units, members)
                 if alignment is not None:
                     alignment.add(units, observation.classes)
             present, firsts, counts = np.unique(observation.classes, return_index=True, return_counts=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,11 +72,11 @@ class Taps:
         self._plan = plan
         self._pooling = parameters.pooling
         self._control = control
-        self.forward_rows = 0
         self.notices: tuple[Notice, ...] = ()
         self._prepare(plan.layers, runtime)
         control.checkpoint()
         found = [(self._fetch(self._repeated(rows)), rows) for rows in _PROBE_ROWS]
+        self.forward_rows = sum(_PROBE_ROWS)
         self._probe(found, runtime)
         values = found[0][0]
         self._classes: tuple[Array, Array] | None = None
@@ -87,12 +88,11 @@ class Taps:
             self.class_count = self._outputs(values[-1], _PROBE_ROWS[0])
         row_bytes = sum(array.nbytes for array in (*values, *self._repeated(2).values())) // 2
         most = _ROWS[runtime.kind] if chunking.rows is None else chunking.rows
-        # Of two passes: one is summed up while the next is evaluated.
-        self.capacity = min(most, chunking.memory_bytes // max(1, 2 * row_bytes))
+        # Of the passes under way, and of one that is summed up meanwhile.
+        needed = (self._lanes.count + 1) * row_bytes
+        self.capacity = min(most, chunking.memory_bytes // max(1, needed))
         if self.capacity < 1:
-            raise MemoryLimitExceeded(
-                2 * row_bytes, chunking.memory_bytes, "observe fewer layers at a time, or grant more"
-            )
+            raise MemoryLimitExceeded(needed, chunking.memory_bytes, "observe fewer layers at a time, or grant more")
 
     @property
     def classes(self) -> Array:
@@ -107,16 +107,17 @@ class Taps:
             NonFiniteOutput: a layer gave NaN or infinity.
             Stopped: the work should end.
         """
-        starts = range(0, self._plan.count, self.capacity)
-        with ThreadPoolExecutor(1) as executor:
-            self._control.checkpoint()
-            running = executor.submit(self._evaluate, 0)
-            for first, following in zip(starts, [*starts[1:], None], strict=True):
-                fetched = running.result()
-                if following is not None:
-                    self._control.checkpoint()
-                    running = executor.submit(self._evaluate, following)
-                yield self._observation(first, fetched)
+        under_way: deque[Future[Observation]] = deque()
+        with ThreadPoolExecutor(self._lanes.count) as executor:
+            for first in range(0, self._plan.count, self.capacity):
+                # One more than there are threads, so that none waits while its result is taken.
+                if len(under_way) > self._lanes.count:
+                    yield under_way.popleft().result()
+                self._control.checkpoint()
+                self.forward_rows += min(self.capacity, self._plan.count - first)
+                under_way.append(executor.submit(self._observe, first))
+            while under_way:
+                yield under_way.popleft().result()
 
     def _prepare(self, layers: tuple[ObservedLayer, ...], runtime: Runtime) -> None:
         tensors = [observed.layer.tensor for observed in layers]
@@ -124,7 +125,7 @@ class Taps:
             tensors.append(self._plan.output.tensor)
         names = list(dict.fromkeys(tensors))
         self._order = [names.index(tensor) for tensor in tensors]
-        self._forward = runtime.forward(names)
+        self._lanes = runtime.lanes(names)
 
     def _probe(self, found: list[tuple[list[Array], int]], runtime: Runtime) -> None:
         """Looks at what small passes gave; drops the layers that hold no row per example."""
@@ -154,11 +155,11 @@ class Taps:
         return {name: np.repeat(array[:1], rows, axis=0) for name, array in self._plan.inputs.items()}
 
     def _fetch(self, inputs: Mapping[str, Array]) -> list[Array]:
-        self.forward_rows += len(next(iter(inputs.values())))
-        fetched = self._forward(inputs)
+        fetched = self._lanes.forward(inputs)
         return [fetched[position] for position in self._order]
 
-    def _evaluate(self, first: int) -> list[Array]:
+    def _observe(self, first: int) -> Observation:
+        """Evaluates and pools some examples; several threads do at a time."""
         rows = slice(first, first + self.capacity)
         inputs = {name: array[rows] for name, array in self._plan.inputs.items()}
         for name, array in inputs.items():
@@ -167,7 +168,7 @@ class Taps:
                 raise InvalidField(
                     self._plan.fields[name], f"example {row} holds NaN or infinity", "give finite numbers"
                 )
-        return self._fetch(inputs)
+        return self._observation(first, self._fetch(inputs))
 
     def _observation(self, first: int, fetched: list[Array]) -> Observation:
         rows = min(self.capacity, self._plan.count - first)

@@ -17,6 +17,7 @@ from sidelight_service.cli import (
     lrp,
     models,
     references,
+    report,
     serve,
     similarity,
 )
@@ -37,6 +38,7 @@ explain.command("influence")(influence.influence)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 models.group.command("check")(check.check)
+app.command("report")(report.report)
 app.add_typer(models.group, name="models")
 app.add_typer(jobs.group, name="jobs")
 app.add_typer(references.group, name="references")

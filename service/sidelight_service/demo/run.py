@@ -14,6 +14,7 @@ from sidelight_service.demo.digits import Digits, prepare_models
 from sidelight_service.demo.influence import explain_influence
 from sidelight_service.demo.linearity import explain_linearity
 from sidelight_service.demo.lrp import explain_relevance
+from sidelight_service.demo.report import write_report
 from sidelight_service.demo.server import running_server
 from sidelight_service.demo.similarity import explain_similarity
 from sidelight_service.demo.stage import ONNX, REFERENCE, DemoFailed, Stage, heading, say
@@ -21,13 +22,14 @@ from sidelight_service.demo.stage import ONNX, REFERENCE, DemoFailed, Stage, hea
 if TYPE_CHECKING:
     from sidelight import Client
 
-# One per family of explanations, in the order shown.
+# One per family of explanations, in the order shown, and the report of all of them.
 STEPS: tuple[Callable[[Stage], None], ...] = (
     explain_linearity,
     explain_similarity,
     explain_relevance,
     explain_activation_patterns,
     explain_influence,
+    write_report,
 )
 _INSTANCES = 100
 
@@ -107,6 +109,7 @@ def _say_how_to_go_on(inputs: Path, directory: Path, server: str) -> None:
         f"sidelight explain lrp {server}--model {ONNX} --input {inputs} --preset EpsilonPlusFlat --target 3,5 "
         f"--plot {directory / 'heat.png'} --plot-ledger {directory / 'ledger.png'}"
     )
+    say(f"sidelight report {server}--model {ONNX} --reference {REFERENCE} --out {directory / 'again.html'}")
 
 
 def _wait_for_interrupt() -> None:

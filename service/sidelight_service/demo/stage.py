@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SAVED_MODEL = "digits_savedmodel"
 ONNX = "digits_onnx"
-REFERENCE = "digits_train"
+REFERENCE = "digits-train"
 
 
 class DemoFailed(Exception):

@@ -308,13 +308,13 @@ class Jobs:
             return
         error = task.exception()
         if error is None:
-            await self._succeed(job, task.result())
+            await self._succeed(job, task.result(), running.meter.total)
         else:
             await self._fail(job, error)
 
-    async def _succeed(self, job: str, result: bytes) -> None:
+    async def _succeed(self, job: str, result: bytes, total: int) -> None:
         try:
-            if await self._store.end(job, SUCCEEDED, keep_seconds=self._keep_seconds, result=result):
+            if await self._store.end(job, SUCCEEDED, keep_seconds=self._keep_seconds, result=result, total=total):
                 await self._tell(job, SUCCEEDED, result_bytes=len(result))
         except (StorageFull, sqlite3.Error) as error:
             await self._fail(job, error)

@@ -228,7 +228,14 @@ class JobStore:
             return self._select("number = ?", number)[0].attempts
 
     async def end(
-        self, job: str, state: int, *, keep_seconds: float, result: bytes | None = None, error: bytes = b""
+        self,
+        job: str,
+        state: int,
+        *,
+        keep_seconds: float,
+        result: bytes | None = None,
+        error: bytes = b"",
+        total: int = 0,
     ) -> bool:
         """Ends a job; what it saved on the way is dropped.
 
@@ -238,6 +245,7 @@ class JobStore:
             keep_seconds: how long it can be read.
             result: a JobResult, serialized.
             error: a JobError, serialized.
+            total: units in all, where only the running work knew them; 0 if it did not say.
 
         Returns:
             Whether it was this that ended it; false if it had ended before, or is gone.
@@ -245,18 +253,20 @@ class JobStore:
         Raises:
             StorageFull: there is no space for the result.
         """
-        return await self._database.do(self._end, job, state, keep_seconds, result, error)
+        return await self._database.do(self._end, job, state, keep_seconds, result, error, total)
 
-    def _end(self, job: str, state: int, keep_seconds: float, result: bytes | None, error: bytes) -> bool:
+    def _end(self, job: str, state: int, keep_seconds: float, result: bytes | None, error: bytes, total: int) -> bool:
         with self._database.transaction() as database:
             found = self._select("id = ?", job)
             if not found or found[0].ended:
                 return False
             record, now = found[0], _now()
-            done = record.total if state == SUCCEEDED else record.done
+            total = record.total or total
+            done = total if state == SUCCEEDED else record.done
             database.execute(
-                "UPDATE jobs SET state = ?, done = ?, end_time = ?, expire_time = ?, error = ? WHERE number = ?",
-                [state, done, now, now + int(keep_seconds * 1e6), error, record.number],
+                "UPDATE jobs SET state = ?, done = ?, total = ?, end_time = ?, expire_time = ?, error = ?"
+                " WHERE number = ?",
+                [state, done, total, now, now + int(keep_seconds * 1e6), error, record.number],
             )
             database.execute("DELETE FROM slices WHERE number = ?", [record.number])
             if result is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sidelight_engines.graph.graph import Graph, Layer, ModelFormat, TensorSpec
-from sidelight_engines.runtime.runtime import ForwardPass, RuntimeKind
+from sidelight_engines.runtime.runtime import ForwardPass, Lanes, RuntimeKind
 
 Array = npt.NDArray[Any]
 
@@ -64,6 +64,9 @@ class NumpyLayers:
             return [self._functions[tensor](inputs["x"]) for tensor in tensors]
 
         return run
+
+    def lanes(self, tensors: Sequence[str]) -> Lanes:
+        return Lanes(self.forward(tensors), 2)
 
 
 def relu(x: Array) -> Array:
