@@ -264,7 +264,7 @@ def test_an_operation_without_an_entry_is_named_and_takes_the_gradient_on_reques
 
 
 def test_pass_and_plain_gradient_may_be_asked_for(mlp):
-    _, w1, b1, w2 = mlp
+    _, w1, _, w2 = mlp
     rules = RuleMap(otherwise=PlainGradient())
     target = LrpTarget(Classes((0,)), value=TargetValue.ONE)
     result = propagate_relevance(mlp[0], {"x": X}, LrpParameters(rules, target=target))
