@@ -51,8 +51,9 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "gradient": {"analyzer": "gradient"},
     "input_x_gradient": {"analyzer": "input_t_gradient"},
-    "guided_backprop": {"analyzer": "guided_backprop"},
-    "deconvnet": {"analyzer": "deconvnet"},
+    # These start from the logit and lose what is negative of it.
+    "guided_backprop": {"analyzer": "guided_backprop", "largest": True},
+    "deconvnet": {"analyzer": "deconvnet", "largest": True},
 }
 
 

@@ -81,6 +81,9 @@ TABLE: dict[type[BaseException], Row] = {
     engine.NonFiniteRelevance: Row(
         grpc.StatusCode.FAILED_PRECONDITION, error_pb2.ERROR_REASON_NON_FINITE_OUTPUT, _fields("layer", "row")
     ),
+    engine.NonFiniteRelevance: Row(
+        grpc.StatusCode.FAILED_PRECONDITION, error_pb2.ERROR_REASON_NON_FINITE_OUTPUT, _fields("layer", "row")
+    ),
     engine.IndexStale: Row(
         grpc.StatusCode.FAILED_PRECONDITION,
         error_pb2.ERROR_REASON_INDEX_STALE,

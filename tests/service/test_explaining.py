@@ -315,7 +315,7 @@ async def test_a_server_tells_its_methods_and_limits(start: Start) -> None:
 
     info = await stub.GetServerInfo(server_service_pb2.GetServerInfoRequest())
 
-    assert list(info.methods) == [model_pb2.METHOD_LINEARITY]
+    assert list(info.methods) == [model_pb2.METHOD_LINEARITY, model_pb2.METHOD_LRP]
     assert (info.max_message_bytes, info.queue_limit) == (2 << 20, 3)
     assert info.max_call_duration.ToMilliseconds() == 1500
     assert info.version
@@ -325,7 +325,6 @@ async def test_a_server_tells_its_methods_and_limits(start: Start) -> None:
     "method",
     [
         "ExplainService/ExplainSimilarity",
-        "ExplainService/ExplainLrp",
         "ExplainService/ExplainActivationPattern",
         "ExplainService/ExplainInfluence",
     ],

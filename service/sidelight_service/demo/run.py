@@ -9,11 +9,12 @@ from pathlib import Path
 
 from sidelight_service.demo.digits import prepare_models
 from sidelight_service.demo.linearity import explain_linearity
+from sidelight_service.demo.lrp import explain_relevance
 from sidelight_service.demo.server import running_server
 from sidelight_service.demo.stage import ONNX, DemoFailed, Stage, heading, say
 
 # One per family of explanations, in the order shown.
-STEPS: tuple[Callable[[Stage], None], ...] = (explain_linearity,)
+STEPS: tuple[Callable[[Stage], None], ...] = (explain_linearity, explain_relevance)
 _INSTANCES = 100
 
 
@@ -63,6 +64,10 @@ def _say_how_to_go_on(inputs: Path, directory: Path, server: str) -> None:
     say(
         f"sidelight explain linearity {server}--model {ONNX} --input {inputs} --feature-range 0,1 --layers all "
         f"--confidence 0.95 --plot {directory / 'again.png'}"
+    )
+    say(
+        f"sidelight explain lrp {server}--model {ONNX} --input {inputs} --preset EpsilonPlusFlat --target 3,5 "
+        f"--plot {directory / 'heat.png'} --plot-ledger {directory / 'ledger.png'}"
     )
 
 

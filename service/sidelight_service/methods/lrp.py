@@ -9,7 +9,11 @@ from typing import Self
 from google.protobuf.proto import parse_length_prefixed
 from sidelight.v1 import explanation_pb2, lrp_pb2, model_pb2, reference_pb2
 from sidelight_engines.errors import InvalidField, MethodNotSupported
+from sidelight_engines.graph.graph import TensorSpec
 from sidelight_engines.lrp import Chunking, LrpParameters, propagate_relevance
+from sidelight_engines.lrp.prepared import find_output, prepare
+from sidelight_engines.lrp.request import make_request
+from sidelight_engines.lrp.validation import check_parameters
 from sidelight_engines.runtime.runtime import Array
 
 from sidelight_service.convert.instances import inline_inputs
@@ -18,6 +22,7 @@ from sidelight_service.convert.lrp_results import result_to_proto
 from sidelight_service.convert.pictures import Rendering, picture_to_proto, rendering_from_proto
 from sidelight_service.methods.context import MethodContext
 from sidelight_service.methods.lrp_pictures import draw_pictures
+from sidelight_service.references.fit import check_shape
 
 _INSTANCES = "instances"
 
@@ -62,6 +67,9 @@ def check(context: MethodContext, payload: bytes) -> bytes:
         positions. Otherwise nothing.
     """
     task = _Task.read(context, payload)
+    check_parameters(task.parameters)
+    prepared = prepare(context.model, find_output(context.model.graph, task.parameters.target.output))
+    make_request(context.model, prepared, task.inputs, task.parameters, task.field)
     instances = lrp_pb2.ExplainLrpRequest.FromString(payload).instances
     if instances.WhichOneof("source") != "reference":
         return b""
@@ -127,4 +135,21 @@ def _read_inputs(context: MethodContext, wire: reference_pb2.Instances) -> tuple
     if source == "reference":
         field = f"{_INSTANCES}.reference"
         return context.selector().select(wire.reference, field).inputs(specs), field
-    return inline_inputs(wire.inline, f"{_INSTANCES}.inline", specs), f"{_INSTANCES}.inline.inputs"
+    field = f"{_INSTANCES}.inline.inputs"
+    inputs = inline_inputs(wire.inline, f"{_INSTANCES}.inline", specs)
+    _check_fit(inputs, specs, [named.name for named in wire.inline.inputs], field)
+    return inputs, field
+
+
+def _check_fit(inputs: dict[str, Array], specs: tuple[TensorSpec, ...], order: list[str], field: str) -> None:
+    """Checks shapes and lengths while it is known which tensor of the request an input came in."""
+    rows = None
+    for spec in specs:
+        array = inputs[spec.name]
+        path = f"{field}[{order.index(spec.name) if spec.name in order else 0}].tensor"
+        if array.ndim == 0 or len(array) == 0:
+            raise InvalidField(path, "holds no instance", "give an array whose first axis is the batch")
+        check_shape(array.shape[1:], spec, path, "the model")
+        if rows is not None and len(array) != rows:
+            raise InvalidField(path, f"has {len(array)} instances where another has {rows}", "give as many of each")
+        rows = len(array)
