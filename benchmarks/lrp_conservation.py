@@ -207,8 +207,9 @@ Reading it:
   says why. A network with biases conserves under no rule that gives biases a share.
 - Where they differ, the reference deviates from its own formula: iNNvestigate adds the whole bias to both branches of
   alpha-beta, which makes denominators small or zero.
-- Without biases, or with biases ignored, only empty branches and the stabiliser are left; with `renormalise` and no
-  stabiliser the error is rounding.
+- Without biases only empty branches and the stabiliser are left; with `renormalise` and no stabiliser the error is
+  rounding. Where a network has biases and the rule ignores them, a neuron that fires by its bias alone has no
+  contribution of either sign, and its relevance is booked as lost under both.
 
 Made by `python -m benchmarks.lrp_conservation` with iNNvestigate 2.1.2, zennit 0.5.1 and captum 0.8.0, in single
 precision, {date}.

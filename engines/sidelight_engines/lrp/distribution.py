@@ -33,6 +33,9 @@ from sidelight_engines.lrp.rules import (
 )
 from sidelight_engines.lrp.weights import Weights
 
+# No sum of products is as small and yet not 0 up to rounding.
+_LEAST = 1e-30
+
 
 @dataclass(frozen=True)
 class LinearStep:
@@ -109,8 +112,13 @@ def _by_input(node: Node, step: LinearStep, x: Any, share: Any) -> Any:
 
 
 def _book_bias(node: Node, step: LinearStep, s: Any, bias: Any) -> None:
-    if bias is not None:
-        node.book("bias", node.meet(lambda s, b: s * b, step.y_where, [s], [_full_rank(bias, s)]), step.y_where)
+    if bias is None:
+        return
+    where = step.y_where
+    if where.axis < s.shape.rank - 1 and bias.shape.num_elements() == bias.shape[-1] == s.shape[-1]:
+        node.book_total("bias", node.replicas.total(s, where, bias))
+    else:
+        node.book("bias", node.meet(lambda s, b: s * b, where, [s], [_full_rank(bias, s)]), where)
 
 
 def _full_rank(constant: Any, like: Any) -> Any:
@@ -121,24 +129,23 @@ def _full_rank(constant: Any, like: Any) -> Any:
     return tf.reshape(constant, [1] * missing + constant.shape.as_list()) if missing else constant
 
 
-def stabilised(node: Node, where: BatchAxis, relevance: Any, y: Any, epsilon: float) -> tuple[Any, Any]:
-    """R / st(y), and R / (|y| + epsilon); where y is 0 and epsilon is, both are 0 and R is booked as stabiliser's."""
+def stabilised(node: Node, where: BatchAxis, relevance: Any, y: Any, epsilon: float) -> Any:
+    """R / st(y); where both y and epsilon are 0, it is 0 and R is booked as the stabiliser's."""
     import tensorflow as tf
 
     if epsilon > 0:
         magnitude = node.meet(lambda r, v: r / (tf.abs(v) + epsilon), where, [relevance], [y])
         node.book_total("stabiliser", epsilon * node.replicas.total(magnitude, where))
-    else:
-        magnitude = node.meet(lambda r, v: tf.math.divide_no_nan(r, tf.abs(v)), where, [relevance], [y])
-        lost = node.meet(lambda r, v: tf.where(v == 0, r, tf.zeros_like(r)), where, [relevance], [y])
-        node.book("stabiliser", lost, where)
-    # sgn(0) = 1.
-    signed = node.meet(lambda m, v: tf.where(v < 0, -m, m), where, [magnitude], [y])
-    return signed, magnitude
+        # sgn(0) = 1; the least number there is decides nothing else.
+        return node.meet(lambda m, v: m * tf.sign(v + _LEAST), where, [magnitude], [y])
+    signed = node.meet(tf.math.divide_no_nan, where, [relevance], [y])
+    none = tf.cast(tf.equal(y, 0), y.dtype)
+    node.book("stabiliser", node.meet(lambda r, n: r * n, where, [relevance], [none]), where)
+    return signed
 
 
 def _epsilon(node: Node, step: LinearStep, epsilon: float, ignore_bias: bool, relevance: Any) -> Any:
-    s, _ = stabilised(node, step.y_where, relevance, step.z if ignore_bias else step.y, epsilon)
+    s = stabilised(node, step.y_where, relevance, step.z if ignore_bias else step.y, epsilon)
     if not ignore_bias:
         _book_bias(node, step, s, step.bias)
     return _by_input(node, step, step.x, step.back(s, step.weights.plain))
@@ -147,7 +154,7 @@ def _epsilon(node: Node, step: LinearStep, epsilon: float, ignore_bias: bool, re
 def _sign(node: Node, step: LinearStep, rule: Sign, relevance: Any) -> Any:
     import tensorflow as tf
 
-    s, _ = stabilised(node, step.y_where, relevance, step.z if rule.ignore_bias else step.y, rule.epsilon)
+    s = stabilised(node, step.y_where, relevance, step.z if rule.ignore_bias else step.y, rule.epsilon)
     if not rule.ignore_bias:
         _book_bias(node, step, s, step.bias)
     share = step.back(s, step.weights.plain)
@@ -162,30 +169,20 @@ def _gamma(node: Node, step: LinearStep, rule: Gamma, relevance: Any) -> Any:
     gamma, where = rule.gamma, step.y_where
     bias = None if rule.ignore_bias else step.bias
     y = step.z if rule.ignore_bias else step.y
-    own = (step.map.forward(tf.abs(step.x), step.weights.absolute) + tf.abs(step.z)) / 2
-    # |z| and z agree in sign with y unless the bias turned it.
-    turned = (y < 0) != (step.z < 0)
-    own = tf.where(turned, own - tf.abs(step.z), own)
-    if bias is not None:
-        own += tf.nn.relu(tf.where(y < 0, -bias, bias))
-    magnitude = tf.abs(y) + gamma * own + rule.epsilon
-    m = node.meet(
-        lambda r, v, d: tf.where(v == 0, tf.zeros_like(r), tf.math.divide_no_nan(r, d)),
-        where,
-        [relevance],
-        [y, magnitude],
-    )
-    s = node.meet(lambda m, v: tf.where(v < 0, -m, m), where, [m], [y])
+    # 1, -1, or 0 where y is: nothing starts there.
+    sign = tf.sign(y)
+    own = (step.map.forward(tf.abs(step.x), step.weights.absolute) + sign * step.z) / 2
+    own_bias = None if bias is None else tf.nn.relu(sign * bias)
+    magnitude = tf.abs(y) + gamma * (own if own_bias is None else own + own_bias) + rule.epsilon
+    factor = tf.math.divide_no_nan(sign, magnitude)
+    s = node.meet(lambda r, f: r * f, where, [relevance], [factor])
+    m = node.meet(lambda s, t: s * t, where, [s], [sign])
     node.book_total("stabiliser", rule.epsilon * node.replicas.total(m, where))
-    node.book(
-        "stabiliser", node.meet(lambda r, v: tf.where(v == 0, r, tf.zeros_like(r)), where, [relevance], [y]), where
-    )
+    none = tf.cast(tf.equal(sign, 0), y.dtype)
+    node.book("stabiliser", node.meet(lambda r, n: r * n, where, [relevance], [none]), where)
     if bias is not None:
-        full = _full_rank(bias, y)
-        favoured = node.meet(
-            lambda s, v, b: s * (b + gamma * tf.where(v < 0, tf.minimum(b, 0), tf.nn.relu(b))), where, [s], [y, full]
-        )
-        node.book("bias", favoured, where)
+        _book_bias(node, step, s, bias)
+        node.book("bias", node.meet(lambda m, b: gamma * m * b, where, [m], [own_bias]), where)
     plain = step.back((1 + gamma / 2) * s, step.weights.plain)
     absolute = step.back(gamma / 2 * m, step.weights.absolute)
     return node.meet(lambda p, a, x: p * x + a * tf.abs(x), step.x_where, [plain, absolute], [step.x])
@@ -198,10 +195,12 @@ class _Branch:
     Attributes:
         inputs: sum_i |z_ij+| or sum_i |z_ij-|.
         bias: b+ or |b-|, broadcasting; None for none.
+        exact: whether it is a sum of magnitudes, which is 0 only where every one of them is.
     """
 
     inputs: Any
     bias: Any
+    exact: bool
 
     @property
     def whole(self) -> Any:
@@ -218,14 +217,14 @@ def _branches(step: LinearStep, ignore_bias: bool, both: bool) -> tuple[_Branch,
     else:
         magnitude = step.map.forward(tf.abs(step.x), weights.absolute)
         positive = _difference(magnitude + step.z, magnitude) / 2
-    first = _Branch(positive, None if bias is None else tf.nn.relu(bias))
+    first = _Branch(positive, None if bias is None else tf.nn.relu(bias), exact=magnitude is None)
     if not both:
         return first, None
     if magnitude is None:
         negative = _difference(positive - step.z, positive)
     else:
         negative = _difference(magnitude - step.z, magnitude) / 2
-    return first, _Branch(negative, None if bias is None else tf.nn.relu(-bias))
+    return first, _Branch(negative, None if bias is None else tf.nn.relu(-bias), exact=False)
 
 
 def _difference(value: Any, scale: Any) -> Any:
@@ -277,15 +276,25 @@ def _share(
     import tensorflow as tf
 
     where, whole = step.y_where, branch.whole
-    factor = tf.math.divide_no_nan(weight * tf.cast(whole > 0, whole.dtype), whole + epsilon)
+    empty = tf.cast(tf.equal(whole, 0), whole.dtype)
+    divisor = whole + epsilon if epsilon > 0 else whole
+    if branch.exact or epsilon == 0:
+        factor = tf.math.divide_no_nan(tf.cast(weight, whole.dtype), divisor)
+    else:
+        # What is empty up to rounding has contributions left that cancel, which must not be divided by epsilon alone.
+        factor = weight * (1 - empty) / divisor
     s = node.meet(lambda r, f: r * f, where, [relevance], [factor])
-    if epsilon > 0:
-        node.book_total("stabiliser", sign * epsilon * node.replicas.total(s, where))
     if branch.bias is not None:
-        _book_bias(node, step, sign * s, branch.bias)
+        _book_bias(node, step, s, sign * branch.bias)
+    if epsilon == 0 and not book:
+        return s
+    # Of an exact branch that is empty, all is the stabiliser's by now.
+    lost = node.replicas.total(node.meet(lambda r, e: r * e, where, [relevance], [weight * empty]), where)
+    if epsilon > 0:
+        held = epsilon * node.replicas.total(s, where)
+        node.book_total("stabiliser", sign * (held - lost if branch.exact else held))
     if book:
-        empty = sign * weight * tf.cast(whole == 0, whole.dtype)
-        node.book("empty_branch", node.meet(lambda r, e: r * e, where, [relevance], [empty]), where)
+        node.book_total("empty_branch", sign * lost)
     return s
 
 
@@ -303,7 +312,7 @@ def _alpha_beta_x(node: Node, step: LinearStep, rule: AlphaBetaX, relevance: Any
         (-rule.beta_negative_input, -1, down, weights.positive, None),
     ]
     used = [quadrant for quadrant in quadrants if quadrant[0] != 0]
-    branches = [_Branch(step.map.forward(x, w), b) for _, _, x, w, b in used]
+    branches = [_Branch(step.map.forward(x, w), b, exact=True) for _, _, x, w, b in used]
     whole_weight = sum(weight for weight, *_ in used)
     factor: Any = tf.ones_like(step.z)
     if node.options.empty_branch is EmptyBranchPolicy.RENORMALISE:
@@ -364,7 +373,7 @@ def _z_box(node: Node, step: LinearStep, rule: ZBox, relevance: Any) -> Any:
     ones = ones_like_one(step.x, step.x_where.axis)
     # Padding holds neither the least nor the greatest value, so the map itself must see them.
     floor = step.map.forward(ones * low, weights.positive) - step.map.forward(ones * high, weights.negative)
-    s, _ = stabilised(node, step.y_where, relevance, step.z - floor, rule.epsilon)
+    s = stabilised(node, step.y_where, relevance, step.z - floor, rule.epsilon)
     back = [step.back(s, form) for form in (weights.plain, weights.positive, weights.negative)]
     return node.meet(
         lambda plain, up, down, x, least, most: plain * x - up * least + down * most,

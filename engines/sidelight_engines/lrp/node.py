@@ -53,6 +53,7 @@ class Walking:
         ledger: the books.
         applied: the rules of operations, in the order of propagation.
         passed: tensor name -> relevance, of every tensor that relevance has passed.
+        adopted: name of an operation that belongs to no layer -> the layer that reads from it.
     """
 
     view: GraphView
@@ -61,6 +62,11 @@ class Walking:
     ledger: Ledger = field(default_factory=Ledger)
     applied: list[AppliedRule] = field(default_factory=list)
     passed: dict[str, Any] = field(default_factory=dict)
+    adopted: dict[str, str] = field(default_factory=dict)
+
+    def layer_of(self, op: str) -> str:
+        """The layer of an operation; one that belongs to none counts to the layer that reads from it."""
+        return self.view.layer_of(op) or self.adopted.get(op, op)
 
 
 class Node:
@@ -85,7 +91,7 @@ class Node:
         self.view = walking.view
         self.options = walking.options
         self.replicas = walking.replicas
-        self.layer = walking.view.layer_of(op.name)
+        self.layer = walking.layer_of(op.name)
         self.walking = walking
         self._relevance = list(relevance)
 

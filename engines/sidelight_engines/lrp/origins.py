@@ -24,8 +24,8 @@ class Origins:
         self._ops: Mapping[str, str] = {name_of(name): op for name, op in graph.operations.items()}
 
     def layer(self, name: str) -> str:
-        """The layer of a node; the node's own name if it belongs to none."""
-        return next((self._layers[scope] for scope in self._scopes(name) if scope in self._layers), name)
+        """The layer of a node; empty if it belongs to none."""
+        return next((self._layers[scope] for scope in self._scopes(name) if scope in self._layers), "")
 
     def op(self, name: str) -> str:
         """The file's operation that a node belongs to; empty if it is not known."""

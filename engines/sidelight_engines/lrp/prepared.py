@@ -106,7 +106,7 @@ def _prepare(graph: Graph, frozen: FrozenGraph, output: TensorSpec) -> PreparedG
         frozen=FrozenGraph(folded, used, frozen.tensors, ()),
         target=target,
         origins=origins,
-        head_cut_at=origins.layer(head) if head else "",
+        head_cut_at=(origins.layer(head) or head) if head else "",
         dtypes=dtypes,
         shapes=shapes,
         unused=unused,

@@ -36,7 +36,11 @@ def checked_inputs(prepared: PreparedGraph, inputs: Mapping[str, Array], field: 
     Raises:
         InvalidField: one is missing, has a wrong shape or holds NaN or infinity, or they differ in length.
     """
-    feed = checked_feed(inputs, prepared.dtypes, prepared.shapes)
+    try:
+        feed = checked_feed(inputs, prepared.dtypes, prepared.shapes)
+    except InvalidField as error:
+        # It knows the inputs by their names alone.
+        raise InvalidField(error.field.replace("inputs", field, 1), error.problem, error.remedy) from error
     for name, array in feed.items():
         if array.dtype == object:
             raise InvalidField(f"{field}.{name}", "it holds text, which carries no relevance", "use a numeric model")

@@ -40,7 +40,7 @@ class GraphView:
         order: the operations that the target needs, each after those that it reads from.
         inputs: input name -> tensor.
         target: the tensor that relevance starts at.
-        layer_of: name of an operation -> name of its layer.
+        layer_of: name of an operation -> name of its layer; empty for one that belongs to none.
         place: name of an operation -> its position in `order`.
     """
 

@@ -58,7 +58,7 @@ class _Walk:
         view, ledger = self._view, self._walking.ledger
         target = view.target
         begun = self._walking.replicas.total(start, view.batch_axis(target))  # type: ignore[arg-type]
-        ledger.book(view.layer_of(target.op.name), "relevance_out", begun)
+        ledger.book(self._walking.layer_of(target.op.name), "relevance_out", begun)
         ledger.book("", "relevance_out", begun)
         self._arrived[target.name] = [start]
         for op in reversed(view.order):
@@ -112,7 +112,8 @@ class _Walk:
         for tensor, relevance in contributions:
             self._arrived.setdefault(tensor.name, []).append(relevance)
             root = tensor.name in self._roots
-            above = self._view.layer_of(tensor.op.name)
+            self._walking.adopted.setdefault(tensor.op.name, node.layer)
+            above = self._walking.layer_of(tensor.op.name)
             if root or above != node.layer:
                 total = self._walking.replicas.total(relevance, node.where(tensor))
                 self._walking.ledger.book(node.layer, "relevance_in", total)
@@ -121,19 +122,21 @@ class _Walk:
     def _pass_layers(self, chain: Chain, relevance: Any) -> None:
         """Books what layers that were folded into an operation pass on as it is."""
         ops = [*reversed(chain.links), chain.map.op]
-        layers = list(dict.fromkeys(self._view.layer_of(op.name) for op in ops))
+        own = self._walking.layer_of(chain.map.op.name)
+        for op in ops[1:]:
+            self._walking.adopted.setdefault(op.name, own)
+        layers = list(dict.fromkeys(self._walking.layer_of(op.name) for op in ops))
         where = self._view.batch_axis(chain.end.outputs[0])
         if len(layers) < 2 or where is None:
             return
         total = self._walking.replicas.total(relevance, where)
-        own = self._view.layer_of(chain.map.op.name)
         for upper in layers:
-            if upper != own and upper == self._view.layer_of(chain.end.name):
+            if upper != own and upper == self._walking.layer_of(chain.end.name):
                 self._walking.ledger.book(upper, "relevance_in", total)
             elif upper != own:
                 self._walking.ledger.book(upper, "relevance_out", total)
                 self._walking.ledger.book(upper, "relevance_in", total)
-        if own != self._view.layer_of(chain.end.name):
+        if own != self._walking.layer_of(chain.end.name):
             self._walking.ledger.book(own, "relevance_out", total)
 
 

@@ -68,7 +68,7 @@ def _shares(node: Node, terms: list[Any], made: Any) -> list[Any]:
 
     match rule:
         case Epsilon() | Norm():
-            s, _ = stabilised(node, where, relevance, made, rule.epsilon)
+            s = stabilised(node, where, relevance, made, rule.epsilon)
             return [along(s) for _ in terms]
         case Pass():
             raise node.refusal("relevance can not pass a sum unchanged: there are several operands; use norm")
@@ -97,7 +97,7 @@ def _gamma(node: Node, terms: list[Any], made: Any, rule: Gamma, along: Any) -> 
         return term + gamma * sign * tf.nn.relu(sign * term)
 
     whole = tf.add_n([favoured(tf.broadcast_to(term, tf.shape(made))) for term in terms])
-    s, _ = stabilised(node, where, relevance, whole, rule.epsilon)
+    s = stabilised(node, where, relevance, whole, rule.epsilon)
     return [along(s, favoured) for _ in terms]
 
 
