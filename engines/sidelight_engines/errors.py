@@ -117,6 +117,17 @@ class NonFiniteGradient(SidelightError):
         self.layer = layer
 
 
+class NonFiniteRelevance(SidelightError):
+    """Relevance overflowed on its way back."""
+
+    def __init__(self, layer: str, row: int) -> None:
+        super().__init__(
+            f"the relevance of instance {row} is NaN or infinite at {layer!r}; give a larger epsilon, or another rule"
+        )
+        self.layer = layer
+        self.row = row
+
+
 class IndexStale(SidelightError):
     """An index was built for something else than it is to be used with."""
 

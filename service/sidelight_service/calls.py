@@ -18,7 +18,7 @@ import structlog
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, status_pb2
 
-from sidelight_service.errors import CallCancelled, MalformedMessage, MessageTooLarge, NotBuiltYet
+from sidelight_service.errors import CallCancelled, MalformedMessage, MessageTooLarge, NotAvailable
 from sidelight_service.status import incident_of, to_status
 
 logger = structlog.get_logger(__name__)
@@ -75,7 +75,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _unknown(method: str) -> Callable[[bytes, grpc.aio.ServicerContext[Any, Any]], Awaitable[bytes]]:
         async def answer(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
             await abort(
-                context, to_status(NotBuiltYet(method, "the server has no such method; list them by reflection"))
+                context, to_status(NotAvailable(method, "the server has no such method; list them by reflection"))
             )
 
         return answer

@@ -45,8 +45,8 @@ class ModelChanged(SidelightError):
         self.digest = digest
 
 
-class NotBuiltYet(SidelightError):
-    """The contract has it; this server does not."""
+class NotAvailable(SidelightError):
+    """This server does not have what is asked for: a method of a newer contract, or an optional part."""
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(f"{what} is not available in this server; {remedy}")

@@ -80,6 +80,12 @@ TABLE: dict[type[BaseException], Row] = {
         error_pb2.ERROR_REASON_NON_FINITE_OUTPUT,
         _fields("example", "layer", "row"),
     ),
+    engine.NonFiniteRelevance: Row(
+        grpc.StatusCode.FAILED_PRECONDITION, error_pb2.ERROR_REASON_NON_FINITE_OUTPUT, _fields("layer", "row")
+    ),
+    engine.NonFiniteRelevance: Row(
+        grpc.StatusCode.FAILED_PRECONDITION, error_pb2.ERROR_REASON_NON_FINITE_OUTPUT, _fields("layer", "row")
+    ),
     engine.IndexStale: Row(
         grpc.StatusCode.FAILED_PRECONDITION,
         error_pb2.ERROR_REASON_INDEX_STALE,
@@ -106,7 +112,7 @@ TABLE: dict[type[BaseException], Row] = {
         error_pb2.ERROR_REASON_MODEL_CHANGED,
         _fields("model", "version", "digest"),
     ),
-    service.NotBuiltYet: Row(
+    service.NotAvailable: Row(
         grpc.StatusCode.UNIMPLEMENTED,
         error_pb2.ERROR_REASON_NOT_IMPLEMENTED,
         lambda error: {"method": error.what},

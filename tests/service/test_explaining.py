@@ -13,6 +13,7 @@ import onnx
 import pytest
 from serving import FEATURES, Running, Start, inline, linearity_request, put_model, refusal
 from sidelight.v1 import (
+    explain_service_pb2,
     explanation_pb2,
     linearity_pb2,
     model_pb2,
@@ -24,7 +25,7 @@ from sidelight.v1 import (
 from sidelight_engines.graph.graph import ModelFormat
 from sidelight_engines.linearity import GridSampling, LinearityParameters, UniformRange, measure_linearity
 from sidelight_engines.model import open_model
-from sidelight_service.methods.names import BUILT
+from sidelight_service.methods.names import METHOD_OF_RPC
 
 
 async def test_linearity_over_the_wire_is_the_engines_own(start: Start, repository: Path) -> None:
@@ -316,26 +317,13 @@ async def test_a_server_tells_its_methods_and_limits(start: Start) -> None:
 
     info = await stub.GetServerInfo(server_service_pb2.GetServerInfoRequest())
 
-    assert list(info.methods) == sorted(BUILT.values())
+    assert list(info.methods) == sorted(METHOD_OF_RPC.values())
+    contract = explain_service_pb2.DESCRIPTOR.services_by_name["ExplainService"]
+    assert METHOD_OF_RPC.keys() == {method.name for method in contract.methods}
     assert model_pb2.METHOD_LINEARITY in info.methods
     assert (info.max_message_bytes, info.queue_limit) == (2 << 20, 3)
     assert info.max_call_duration.ToMilliseconds() == 1500
     assert info.version
-
-
-@pytest.mark.parametrize(
-    "method",
-    [
-        "ExplainService/ExplainLrp",
-    ],
-)
-async def test_a_method_that_is_not_built_yet_says_so(shared_server: Running, method: str) -> None:
-    call = shared_server.channel.unary_unary(f"/sidelight.v1.{method}")
-
-    refused = await refusal(call(b""))
-
-    assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
-    assert refused.metadata["method"] == method.partition("/")[2]
 
 
 async def test_a_method_that_nobody_knows_says_so(shared_server: Running) -> None:

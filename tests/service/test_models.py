@@ -58,8 +58,8 @@ async def test_a_model_is_described_by_its_inputs_outputs_layers_and_methods(sta
     assert model.classifier
     support = {s.method: s for s in model.methods}
     assert support[model_pb2.METHOD_LINEARITY].supported
-    assert not support[model_pb2.METHOD_LRP].supported
-    assert support[model_pb2.METHOD_LRP].reason
+    assert support[model_pb2.METHOD_LRP].supported
+    assert all(layer.lrp_supported for layer in model.layers)
     assert model.gradient_check.state == model_pb2.GradientCheck.STATE_PENDING
 
 

@@ -39,6 +39,7 @@ from sidelight.influence import InfluenceExplanation
 from sidelight.job import Job
 from sidelight.jobs import JobFailure, JobInfo, JobProgress
 from sidelight.linearity import LayerLinearity, LinearityExplanation, LinearityParameters
+from sidelight.lrp import AppliedRule, LedgerEntry, LrpExplanation
 from sidelight.models import (
     GradientCheck,
     Layer,
@@ -62,6 +63,7 @@ __all__ = [
     "ActivationPatternExplanation",
     "ActivationPatternParameters",
     "AlreadyExists",
+    "AppliedRule",
     "AsyncClient",
     "AsyncJob",
     "Cancelled",
@@ -83,8 +85,10 @@ __all__ = [
     "Layer",
     "LayerLinearity",
     "LayerPattern",
+    "LedgerEntry",
     "LinearityExplanation",
     "LinearityParameters",
+    "LrpExplanation",
     "MethodSupport",
     "Model",
     "ModelDetail",

@@ -31,6 +31,9 @@ from sidelight.jobs import create_request, decode_job, list_request, unknown_job
 from sidelight.linearity import LinearityExplanation
 from sidelight.linearity_options import LinearityOptions, instances, linearity_request, shows_linearity_options
 from sidelight.linearity_run import LinearityRun
+from sidelight.lrp import LrpExplanation
+from sidelight.lrp_options import LrpOptions, lrp_request, shows_lrp_options
+from sidelight.lrp_run import LrpRun
 from sidelight.models import Model, ModelDetail, ServerInfo
 from sidelight.pace import Deadline
 from sidelight.references import ReferenceSet, decode_reference
@@ -263,9 +266,7 @@ class AsyncClient(AsyncSimilarityCalls):
     ) -> AsyncJob[ActivationPatternExplanation]:
         """See `sidelight.Client.submit_activation_pattern`."""
         request = activation_pattern_request(model, x, options, self._max_message_bytes)
-        create = create_request(request, idempotency_key, self._max_message_bytes)
-        answer = await self._call(self._jobs.CreateJob, create, Deadline(timeout))
-        return AsyncJob(decode_job(answer.job), self, self._jobs)
+        return await self._submit(request, idempotency_key, timeout)
 
     @shows_influence_options
     async def influence(
@@ -295,6 +296,50 @@ class AsyncClient(AsyncSimilarityCalls):
     ) -> AsyncJob[InfluenceExplanation]:
         """See `sidelight.Client.submit_influence`."""
         request = influence_request(model, x, reference, options)
+        return await self._submit(request, idempotency_key, timeout)
+
+    @shows_lrp_options
+    async def lrp(
+        self,
+        model: str,
+        x: Inputs | ReferenceSelection,
+        *,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+        instances_per_call: int | None = None,
+        **options: Unpack[LrpOptions],
+    ) -> LrpExplanation:
+        """See `sidelight.Client.lrp`."""
+        deadline = Deadline(timeout)
+        run = LrpRun(
+            model,
+            x,
+            options,
+            instances_per_call=instances_per_call,
+            paced=progress is not None,
+            max_message_bytes=self._max_message_bytes,
+        )
+        while (request := run.next_request()) is not None:
+            started = time.monotonic()
+            response = await self._call(self._explain.ExplainLrp, request, deadline)
+            run.accept(response, time.monotonic() - started)
+            if progress is not None:
+                progress(run.done, run.total)
+        return run.result()
+
+    @shows_lrp_options
+    async def submit_lrp(
+        self,
+        model: str,
+        x: Inputs | ReferenceSelection,
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[LrpOptions],
+    ) -> AsyncJob[LrpExplanation]:
+        """See `sidelight.Client.submit_lrp`."""
+        request = lrp_request(model, options)
+        request.instances.CopyFrom(instances(x, "x"))
         create = create_request(request, idempotency_key, self._max_message_bytes)
         answer = await self._call(self._jobs.CreateJob, create, Deadline(timeout))
         return AsyncJob(decode_job(answer.job), self, self._jobs)

@@ -16,22 +16,30 @@ from sidelight.influence import InfluenceExplanation
 from sidelight.influence_decode import decode_influence
 from sidelight.linearity import LinearityExplanation
 from sidelight.linearity_run import decode_linearity
+from sidelight.lrp import LrpExplanation
+from sidelight.lrp_run import decode_lrp
 from sidelight.similarity import GradientIndex, SimilarityExplanation
 from sidelight.similarity_run import decode_gradient_index, decode_similarity
 from sidelight.v1 import job_pb2, job_service_pb2
 from sidelight.words import choose, word
 
 Result = (
-    LinearityExplanation | SimilarityExplanation | ActivationPatternExplanation | InfluenceExplanation | GradientIndex
+    LinearityExplanation
+    | SimilarityExplanation
+    | LrpExplanation
+    | ActivationPatternExplanation
+    | InfluenceExplanation
+    | GradientIndex
 )
 """What jobs come to, by what they do."""
 
 _DECODERS: Mapping[str, Callable[[job_pb2.JobResult], Result]] = {
     "linearity": lambda result: decode_linearity([result.linearity]),
     "similarity": lambda result: decode_similarity([result.similarity]),
-    "build_gradient_index": lambda result: decode_gradient_index(result.build_gradient_index),
+    "lrp": lambda result: decode_lrp([result.lrp]),
     "activation_pattern": lambda result: decode_activation_pattern(result.activation_pattern),
     "influence": lambda result: decode_influence(result.influence),
+    "build_gradient_index": lambda result: decode_gradient_index(result.build_gradient_index),
 }
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})

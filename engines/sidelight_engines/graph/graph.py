@@ -83,6 +83,8 @@ class Graph:
             classifier whose one operation computes logits and softmax together (ONNX
             `LinearClassifier`), which have no logits to tap.
         parameter_count: learned numbers in the whole model.
+        operations: name of each node that carries the inputs' values on -> its operation, in the order of
+            evaluation.
     """
 
     format: ModelFormat
@@ -94,6 +96,7 @@ class Graph:
     logits: Mapping[str, str]
     head_ops: Mapping[str, str]
     parameter_count: int
+    operations: Mapping[str, str] = field(default_factory=dict)
     _by_name: Mapping[str, Layer] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -107,6 +107,7 @@ def build_graph(
         logits={name: head.logits for name, head in heads.items() if head.logits is not None},
         head_ops={name: head.op for name, head in heads.items()},
         parameter_count=sum(parameters.values()),
+        operations={_name(step): step.op for step in carrying},
     )
 
 

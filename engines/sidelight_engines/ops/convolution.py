@@ -50,12 +50,9 @@ def conv(op: LoweringContext) -> Tensor:
     y = channels_last(op, x)
     if n == 1:
         y, kernel, windows, pads, lengths = _as_plane(op, y, kernel, windows, pads, lengths)
-    y = _convolve(op, y, kernel, windows, pads, lengths)
+    y = _convolve(op, y, kernel, op.optional(2), windows, pads, lengths)
     if n == 1:
         y = op.tf.squeeze(y, 1)
-    bias = op.optional(2)
-    if bias is not None:
-        y = op.tf.nn.bias_add(y, bias)
     return channels_first(op, y)
 
 
@@ -78,22 +75,27 @@ def _convolve(
     op: LoweringContext,
     x: Tensor,
     kernel: Tensor,
+    bias: Tensor | None,
     windows: Windows,
     pads: Sequence[tuple[int, int]],
     lengths: Sequence[int | None],
 ) -> Tensor:
-    """Channels-last convolution over two or three spatial axes."""
+    """Channels-last convolution over two or three spatial axes.
+
+    The bias follows each convolution at once, also within a group or a phase: whoever reads the graph finds it there.
+    """
     group = int(op.attribute("group", 1))
     if any(dilation > 1 for dilation in windows.dilations):
-        return _convolve_dilated(op, x, kernel, windows, pads, group)
+        return _convolve_dilated(op, x, kernel, bias, windows, pads, group)
     name = padding_name(windows, pads, lengths)
-    return _convolve_groups(op, x, kernel, windows.strides, pads, name, group)
+    return _convolve_groups(op, x, kernel, bias, windows.strides, pads, name, group)
 
 
 def _convolve_dilated(
     op: LoweringContext,
     x: Tensor,
     kernel: Tensor,
+    bias: Tensor | None,
     windows: Windows,
     pads: Sequence[tuple[int, int]],
     group: int,
@@ -104,7 +106,7 @@ def _convolve_dilated(
     spatial = tf.shape(x)[1:-1] if None in static else static
     paddings, crops = tf.required_space_to_batch_paddings(spatial, windows.dilations, [list(pad) for pad in pads])
     phases = tf.space_to_batch(x, windows.dilations, paddings)
-    y = _convolve_groups(op, phases, kernel, (1,) * n, ((0, 0),) * n, "VALID", group)
+    y = _convolve_groups(op, phases, kernel, bias, (1,) * n, ((0, 0),) * n, "VALID", group)
     y = tf.batch_to_space(y, windows.dilations, crops)
     if all(stride == 1 for stride in windows.strides):
         return y
@@ -115,12 +117,17 @@ def _convolve_groups(
     op: LoweringContext,
     x: Tensor,
     kernel: Tensor,
+    bias: Tensor | None,
     strides: Sequence[int],
     pads: Sequence[tuple[int, int]],
     name: str | None,
     group: int,
 ) -> Tensor:
     tf = op.tf
+
+    def biased(y: Tensor, its_bias: Tensor | None) -> Tensor:
+        return y if its_bias is None else tf.nn.bias_add(y, its_bias)
+
     *window, inner, outer = kernel.shape.as_list()
     planar = len(window) == 2
     if name is None and not planar:
@@ -129,21 +136,23 @@ def _convolve_groups(
     padding = name or [[0, 0], *map(list, pads), [0, 0]]
     steps = [1, *strides, 1]
     if group == 1:
-        return (tf.nn.conv2d if planar else tf.nn.conv3d)(x, kernel, steps, padding)
+        return biased((tf.nn.conv2d if planar else tf.nn.conv3d)(x, kernel, steps, padding), bias)
     if outer is None or outer % group:
         raise RefusedFormError(f"{outer} kernels can not be split into {group} groups")
     if inner == 1 and planar:
         # One input channel per group: K1 K2 1 (C m) -> K1 K2 C m.
         separate = tf.reshape(kernel, [*window, group, outer // group])
         if strides[0] == strides[1]:
-            return tf.nn.depthwise_conv2d(x, separate, steps, padding)
+            return biased(tf.nn.depthwise_conv2d(x, separate, steps, padding), bias)
         # The depthwise kernel steps alike along both axes; a stride leaves windows out.
         explicit = pad_spatial(op, x, pads)
-        return tf.nn.depthwise_conv2d(explicit, separate, [1, 1, 1, 1], "VALID")[:, :: strides[0], :: strides[1]]
-    parts = zip(tf.split(x, group, axis=-1), tf.split(kernel, group, axis=-1), strict=True)
+        dense = biased(tf.nn.depthwise_conv2d(explicit, separate, [1, 1, 1, 1], "VALID"), bias)
+        return dense[:, :: strides[0], :: strides[1]]
+    convolve = tf.nn.conv2d if planar else tf.nn.conv3d
+    biases = [None] * group if bias is None else tf.split(bias, group)
+    parts = zip(tf.split(x, group, axis=-1), tf.split(kernel, group, axis=-1), biases, strict=True)
     return tf.concat(
-        [(tf.nn.conv2d if planar else tf.nn.conv3d)(part, its_kernel, steps, padding) for part, its_kernel in parts],
-        axis=-1,
+        [biased(convolve(part, its_kernel, steps, padding), its_bias) for part, its_kernel, its_bias in parts], axis=-1
     )
 
 
@@ -174,13 +183,10 @@ def conv_transpose(op: LoweringContext) -> Tensor:
     if n == 1:
         y, kernel = tf.expand_dims(y, 1), tf.expand_dims(kernel, 0)
         full, strides, cuts = [1, *full], (1, *strides), [(0, 1), *cuts]
-    y = _spread(op, y, kernel, lengths[0], full, strides, group)
+    y = _spread(op, y, kernel, op.optional(2), lengths[0], full, strides, group)
     y = y[(slice(None), *(slice(start, stop) for start, stop in cuts))]
     if n == 1:
         y = tf.squeeze(y, 1)
-    bias = op.optional(2)
-    if bias is not None:
-        y = tf.nn.bias_add(y, bias)
     return channels_first(op, y)
 
 
@@ -207,6 +213,7 @@ def _spread(
     op: LoweringContext,
     x: Tensor,
     kernel: Tensor,
+    bias: Tensor | None,
     rows: Tensor,
     full: Sequence[Tensor],
     strides: Sequence[int],
@@ -225,9 +232,15 @@ def _spread(
         reach.append(whole - over)
         tail.append((0, over))
     shape = tf.stack([rows, *reach, outer])
-    if group == 1:
-        y = transpose(x, kernel, shape, [1, *strides, 1], "VALID")
-    else:
-        parts = zip(tf.split(x, group, axis=-1), tf.split(kernel, group, axis=-1), strict=True)
-        y = tf.concat([transpose(part, k, shape, [1, *strides, 1], "VALID") for part, k in parts], axis=-1)
-    return pad_spatial(op, y, tail)
+    # The bias follows each convolution at once, unless zeros are added behind it, which get it too.
+    tailed = any(after for _, after in tail)
+    biases = [None] * group if bias is None or tailed else tf.split(bias, group) if group > 1 else [bias]
+    inputs = [x] if group == 1 else tf.split(x, group, axis=-1)
+    kernels = [kernel] if group == 1 else tf.split(kernel, group, axis=-1)
+    parts = []
+    for part, its_kernel, its_bias in zip(inputs, kernels, biases, strict=True):
+        y = transpose(part, its_kernel, shape, [1, *strides, 1], "VALID")
+        parts.append(y if its_bias is None else tf.nn.bias_add(y, its_bias))
+    y = parts[0] if group == 1 else tf.concat(parts, axis=-1)
+    y = pad_spatial(op, y, tail)
+    return tf.nn.bias_add(y, bias) if tailed and bias is not None else y

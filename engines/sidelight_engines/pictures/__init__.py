@@ -9,8 +9,10 @@ from sidelight_engines.pictures.influence_curves import influence_curves
 from sidelight_engines.pictures.influence_data import InfluenceDrawing
 from sidelight_engines.pictures.influence_heatmaps import influence_heatmaps
 from sidelight_engines.pictures.influence_ranking import influence_ranking
+from sidelight_engines.pictures.ledger import ledger_by_layer
 from sidelight_engines.pictures.linearity import linearity_by_layer
 from sidelight_engines.pictures.picture import Picture, PictureFormat
+from sidelight_engines.pictures.relevance import RelevanceMap, relevance_heatmaps
 from sidelight_engines.pictures.similarity_means import ClassScores, similarity_class_means
 from sidelight_engines.pictures.similarity_strip import DrawnExample, Strip, similarity_strip
 
@@ -20,14 +22,17 @@ __all__ = [
     "InfluenceDrawing",
     "Picture",
     "PictureFormat",
+    "RelevanceMap",
     "Strip",
     "class_neighbours",
     "firing_rates",
     "influence_curves",
     "influence_heatmaps",
     "influence_ranking",
+    "ledger_by_layer",
     "linearity_by_layer",
     "pattern_distances",
+    "relevance_heatmaps",
     "similarity_class_means",
     "similarity_strip",
 ]

@@ -8,11 +8,13 @@ import typer
 
 from sidelight_service.cli import (
     activation_pattern,
+    check,
     demo,
     index,
     influence,
     jobs,
     linearity,
+    lrp,
     models,
     references,
     report,
@@ -28,12 +30,14 @@ app = typer.Typer(
 )
 explain = typer.Typer(help="Explain predictions of a model on a running server.", no_args_is_help=True)
 explain.command("linearity")(linearity.linearity)
+explain.command("similarity")(similarity.similarity)
+explain.command("lrp")(lrp.lrp)
 explain.command("activation-pattern")(activation_pattern.activation_pattern)
 explain.command("influence")(influence.influence)
-explain.command("similarity")(similarity.similarity)
 
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
+models.group.command("check")(check.check)
 app.command("report")(report.report)
 app.add_typer(models.group, name="models")
 app.add_typer(jobs.group, name="jobs")

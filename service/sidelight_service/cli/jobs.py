@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sidelight_service.cli import activation_pattern, index, influence, linearity, similarity
+from sidelight_service.cli import activation_pattern, index, influence, linearity, lrp, similarity
 from sidelight_service.cli.terminal import (
     DEFAULT_SERVER,
     JsonOption,
@@ -128,7 +128,8 @@ def result(
     plot: Annotated[
         Path | None,
         typer.Option(
-            metavar="R.png", help="Draw to this .png or .svg file: layers, or if asked for with the job, neighbours."
+            metavar="R.png",
+            help="Draw to this .png or .svg file; of similarity and relevance, if asked for with the job.",
         ),
     ] = None,
     plot_means: Annotated[
@@ -150,6 +151,8 @@ def result(
             linearity.write(found, as_json=as_json, out=out, plot=plot)
         case sidelight.SimilarityExplanation():
             similarity.write(found, as_json=as_json, out=out, plot=plot, plot_means=plot_means)
+        case sidelight.LrpExplanation():
+            lrp.write(found, as_json=as_json, out=out, plot=plot)
         case sidelight.ActivationPatternExplanation():
             activation_pattern.write(found, as_json=as_json, out=out, plot=plot)
         case sidelight.InfluenceExplanation():

@@ -221,7 +221,7 @@ def _measure_as_job(
             job.wait(progress=progress, timeout=timeout)
         result = job.result()
     if not isinstance(result, sidelight.LinearityExplanation):
-        fail(f"job {job.id} came to something else")
+        fail(f"job {job.id} came to something else than linearity; look at it with `sidelight jobs show`")
     return result
 
 

@@ -22,9 +22,12 @@ from sidelight_service.cli.terminal import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.table import Table
     from sidelight import Layer, Model, ModelDetail, ModelVersion, TensorSpec
 
 group = typer.Typer(help="List the models of a server, and look into one.", invoke_without_command=True)
+
+_LONGEST_REASON = 200
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="NAME, NAME:VERSION or NAME@LABEL.")]
 
@@ -146,8 +149,7 @@ def _print_detail(detail: ModelDetail) -> None:
         "size": size_in_words(version.size_bytes),
         "parameters": f"{detail.parameter_count:,}",
         "kind": "classifier" if detail.classifier else "regressor",
-        "inputs": "; ".join(_spec(spec) for spec in detail.inputs),
-        "outputs": "; ".join(_spec(spec) for spec in detail.outputs),
+        **show_tensors(detail),
         "gradient check": " ".join(filter(None, [detail.gradient_check.state, detail.gradient_check.message])),
     }
     grid = Table.grid(padding=(0, 2))
@@ -155,20 +157,51 @@ def _print_detail(detail: ModelDetail) -> None:
         if fact:
             grid.add_row(Text(name, style="dim"), Text(fact))
     out.print(grid)
-    layers = Table("layer", "op", "shape", "parameters", "affine", box=None, pad_edge=False, title_justify="left")
+    out.print()
+    out.print(layer_table(detail))
+    out.print()
+    show_methods(detail)
+
+
+def show_tensors(detail: ModelDetail) -> dict[str, str]:
+    """Inputs and outputs in words."""
+    return {
+        "inputs": "; ".join(_spec(spec) for spec in detail.inputs),
+        "outputs": "; ".join(_spec(spec) for spec in detail.outputs),
+    }
+
+
+def layer_table(detail: ModelDetail) -> Table:
+    """One line per layer."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("layer", "op", "shape", "parameters", "affine", "LRP", box=None, pad_edge=False)
     for layer in detail.layers:
-        layers.add_row(*(Text(cell) for cell in _layer_cells(layer)))
-    out.print()
-    out.print(layers)
-    out.print()
+        table.add_row(*(Text(cell) for cell in _layer_cells(layer)))
+    return table
+
+
+def show_methods(detail: ModelDetail) -> None:
+    """Prints what can be asked of a model, and why the rest can not."""
+    from rich.text import Text
+
+    out = console()
     for method in detail.methods:
-        can = f"yes, with {method.runtime}" if method.supported else f"no: {method.reason}"
+        reason = method.reason
+        if len(reason) > _LONGEST_REASON and method.unsupported_ops:
+            # It names every node; which operations they are tells a reader more.
+            ops = ", ".join(dict.fromkeys(problem.op for problem in method.unsupported_ops))
+            reason = f"{len(method.unsupported_ops)} nodes are not covered: {ops}"
+        can = f"yes, with {method.runtime}" if method.supported else f"no: {reason}"
         out.print(Text(f"{method.method}: {can}"))
 
 
 def _layer_cells(layer: Layer) -> list[str]:
     name = f"{layer.name} (output)" if layer.is_output else layer.name
-    return [name, layer.op, _shape(layer.shape), f"{layer.parameter_count:,}", "yes" if layer.affine else ""]
+    lrp = "" if layer.lrp_supported is None else "yes" if layer.lrp_supported else "no"
+    affine = "yes" if layer.affine else ""
+    return [name, layer.op, _shape(layer.shape), f"{layer.parameter_count:,}", affine, lrp]
 
 
 def _spec(spec: TensorSpec) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from sidelight.v1 import model_pb2
+from sidelight_engines.lrp import LrpSupport, lrp_support
 from sidelight_engines.model import Model, Support
 from sidelight_engines.runtime.gradient_check import CheckState, GradientCheck
 
 from sidelight_service.convert.models import layer_to_proto, op_problem_to_proto, runtime_to_proto, spec_to_proto
-from sidelight_service.methods.names import BUILT
 
 _CHECK_STATES = {
     CheckState.PENDING: model_pb2.GradientCheck.STATE_PENDING,
@@ -16,32 +16,33 @@ _CHECK_STATES = {
     CheckState.NOT_NEEDED: model_pb2.GradientCheck.STATE_NOT_NEEDED,
 }
 
-_NOT_BUILT = "this server does not have the method yet"
-
 
 def model_to_detail(model: Model) -> model_pb2.ModelDetail:
     """Everything that a worker knows of a model; name and version are the catalogue's to add."""
     graph = model.graph
     default_output = graph.outputs[0].name
     output_layer = graph.output_layers.get(default_output)
+    lrp = lrp_support(graph)
     return model_pb2.ModelDetail(
         inputs=[spec_to_proto(spec) for spec in graph.inputs],
         outputs=[spec_to_proto(spec) for spec in graph.outputs],
-        layers=[layer_to_proto(layer, is_output=layer.name == output_layer) for layer in graph.layers],
+        layers=[
+            layer_to_proto(layer, is_output=layer.name == output_layer, lrp_supported=lrp.layers[layer.name])
+            for layer in graph.layers
+        ],
         parameter_count=graph.parameter_count,
-        methods=_methods(model),
+        methods=_methods(model, lrp),
         gradient_check=_check_to_proto(model.gradient_check),
         producer=graph.producer,
         classifier=default_output in graph.head_ops,
     )
 
 
-def _methods(model: Model) -> list[model_pb2.MethodSupport]:
-    gradient = model.gradient_support()
+def _methods(model: Model, lrp: LrpSupport) -> list[model_pb2.MethodSupport]:
     return [
         _support(model_pb2.METHOD_LINEARITY, linearity_support(model)),
         _support(model_pb2.METHOD_SIMILARITY, similarity_support(model)),
-        _support(model_pb2.METHOD_LRP, gradient),
+        _support(model_pb2.METHOD_LRP, relevance_support(model, lrp)),
         _support(model_pb2.METHOD_ACTIVATION_PATTERN, activation_pattern_support(model)),
         _support(model_pb2.METHOD_INFLUENCE, influence_support(model)),
     ]
@@ -89,13 +90,27 @@ def similarity_support(model: Model) -> Support:
     return support
 
 
+def relevance_support(model: Model, lrp: LrpSupport) -> Support:
+    """Whether relevance can be propagated without a fallback.
+
+    Args:
+        model: the model.
+        lrp: what the table of operations says of it.
+    """
+    gradient = model.gradient_support()
+    if not gradient.supported:
+        return gradient
+    if not any(spec.dtype.startswith("float") for spec in model.graph.outputs):
+        return Support(gradient.runtime, "it has no floating-point output, from which relevance could start")
+    return Support(gradient.runtime, lrp.reason, lrp.problems)
+
+
 def _support(method: model_pb2.Method.ValueType, support: Support) -> model_pb2.MethodSupport:
-    built = method in BUILT.values()
     return model_pb2.MethodSupport(
         method=method,
-        supported=built and support.supported,
+        supported=support.supported,
         runtime=runtime_to_proto(support.runtime),
-        reason=support.reason or ("" if built else _NOT_BUILT),
+        reason=support.reason,
         unsupported_ops=[op_problem_to_proto(problem) for problem in support.problems],
     )
 

@@ -47,7 +47,7 @@ def spec_to_proto(spec: TensorSpec) -> model_pb2.TensorSpec:
     return model_pb2.TensorSpec(name=spec.name, data_type=dtype_to_proto(spec.dtype), shape=_shape(spec.shape))
 
 
-def layer_to_proto(layer: Layer, *, is_output: bool) -> model_pb2.Layer:
+def layer_to_proto(layer: Layer, *, is_output: bool, lrp_supported: bool) -> model_pb2.Layer:
     """The wire form of a layer."""
     return model_pb2.Layer(
         name=layer.name,
@@ -59,6 +59,7 @@ def layer_to_proto(layer: Layer, *, is_output: bool) -> model_pb2.Layer:
         affine=layer.affine,
         tensor=layer.tensor,
         output=is_output,
+        lrp_supported=lrp_supported,
     )
 
 

@@ -13,6 +13,7 @@ from sidelight_service.demo.activation_pattern import explain_activation_pattern
 from sidelight_service.demo.digits import Digits, prepare_models
 from sidelight_service.demo.influence import explain_influence
 from sidelight_service.demo.linearity import explain_linearity
+from sidelight_service.demo.lrp import explain_relevance
 from sidelight_service.demo.report import write_report
 from sidelight_service.demo.server import running_server
 from sidelight_service.demo.similarity import explain_similarity
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 STEPS: tuple[Callable[[Stage], None], ...] = (
     explain_linearity,
     explain_similarity,
+    explain_relevance,
     explain_activation_patterns,
     explain_influence,
     write_report,
@@ -102,6 +104,10 @@ def _say_how_to_go_on(inputs: Path, directory: Path, server: str) -> None:
     say(
         f"sidelight explain influence {server}--model {ONNX} --reference {REFERENCE} --taus 41 "
         f"--plot-curves {directory / 'curves.png'}"
+    )
+    say(
+        f"sidelight explain lrp {server}--model {ONNX} --input {inputs} --preset EpsilonPlusFlat --target 3,5 "
+        f"--plot {directory / 'heat.png'} --plot-ledger {directory / 'ledger.png'}"
     )
     say(f"sidelight report {server}--model {ONNX} --reference {REFERENCE} --out {directory / 'again.html'}")
 

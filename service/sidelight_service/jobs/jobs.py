@@ -15,7 +15,7 @@ import structlog
 from sidelight.v1 import job_pb2
 from sidelight_engines.errors import InvalidField, SidelightError
 
-from sidelight_service.errors import NotBuiltYet, ShuttingDown, StorageFull
+from sidelight_service.errors import ShuttingDown, StorageFull
 from sidelight_service.jobs.outline import outline_of
 from sidelight_service.jobs.progress import Meter
 from sidelight_service.jobs.records import CANCELLED, ENDED, FAILED, QUEUED, RUNNING, SUCCEEDED, JobRecord, state_name
@@ -23,7 +23,6 @@ from sidelight_service.jobs.runner import JobRunner, Running
 from sidelight_service.jobs.slices import SLICERS
 from sidelight_service.jobs.store import JobStore, NewJob
 from sidelight_service.jobs.work import job_error, work_of
-from sidelight_service.methods.names import BUILT, JOBS_ALONE
 from sidelight_service.references.resolving import leased, selections_in
 from sidelight_service.references.store import ReferenceStore
 from sidelight_service.repository.catalogue import Catalogue
@@ -114,13 +113,11 @@ class Jobs:
             key: the caller's own name for this call; a second one of the same name gives the job of the first.
 
         Raises:
-            InvalidField, NotBuiltYet, ModelNotFound, VersionNotFound, ModelNotLoaded: it could not be run.
+            InvalidField, ModelNotFound, VersionNotFound, ModelNotLoaded: it could not be run.
             QueueFull: too many jobs wait already.
             StorageFull: there is no space for it.
         """
         work = work_of(request)
-        if work.method not in BUILT and work.method not in JOBS_ALONE:
-            raise NotBuiltYet(work.method, "the change log says which methods each release has")
         try:
             with leased_model(self._catalogue, work.method, work.request):
                 # From here on the job means these contents, as it does the examples below.

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from sidelight_service.jobs.index_slices import GradientIndexSlicer
 from sidelight_service.jobs.linearity_slices import LinearitySlicer
+from sidelight_service.jobs.lrp_slices import LrpSlicer
 from sidelight_service.jobs.similarity_slices import SimilaritySlicer
 
 
@@ -64,6 +65,7 @@ class Slicer(Protocol):
 SLICERS: Mapping[str, Slicer] = {
     "ExplainLinearity": LinearitySlicer(),
     "ExplainSimilarity": SimilaritySlicer(),
+    "ExplainLrp": LrpSlicer(),
     "BuildGradientIndex": GradientIndexSlicer(),
 }
 """By the name of the RPC."""

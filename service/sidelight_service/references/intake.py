@@ -33,7 +33,7 @@ class Intake:
         """Reads and writes one block; whether there may be more.
 
         Raises:
-            InvalidField, NotBuiltYet: see `read_examples`.
+            InvalidField, NotAvailable: see `read_examples`.
             InvalidField, StorageFull: see `SetWriter.append`.
         """
         with self._working:

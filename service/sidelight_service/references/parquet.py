@@ -19,7 +19,7 @@ from typing import IO, Any, NoReturn
 import numpy as np
 from sidelight_engines.errors import InvalidField
 
-from sidelight_service.errors import NotBuiltYet
+from sidelight_service.errors import NotAvailable
 from sidelight_service.references.arrays import Array
 from sidelight_service.references.writer import Chunk
 
@@ -42,7 +42,7 @@ def read_parquet(path: Path, inputs: str, labels: str | None, *, labels_required
 
     Raises:
         InvalidField: a column is missing, or is not one of numbers.
-        NotBuiltYet: pyarrow is not installed.
+        NotAvailable: pyarrow is not installed.
     """
     order = {"path": str(path), "inputs": inputs, "labels": labels, "labels_required": labels_required}
     child = subprocess.Popen(  # noqa: S603 - our own module, and arguments that it parses as JSON
@@ -75,7 +75,7 @@ def _chunks(child: subprocess.Popen[bytes]) -> Generator[Chunk, None, None]:
     if status == 0:
         return
     if status == _MISSING:
-        raise NotBuiltYet("importing Parquet", "install it on the server with: pip install 'sidelight[parquet]'")
+        raise NotAvailable("importing Parquet", "install it on the server with: pip install 'sidelight[parquet]'")
     if status == _REFUSED:
         raise InvalidField(*json.loads(said))
     raise InvalidField("path", "the reader of Parquet files died over it", "check the file, and copy it again")

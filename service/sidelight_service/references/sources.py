@@ -45,7 +45,7 @@ def read_examples(order: Order) -> Generator[Chunk, None, None]:
 
     Raises:
         InvalidField: there is no such file or array, or it can not be read as examples.
-        NotBuiltYet: what reads the format is not installed.
+        NotAvailable: what reads the format is not installed.
     """
     path = resolve(order.directory, order.path, "path")
     if path.suffix == ".npz":

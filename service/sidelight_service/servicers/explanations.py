@@ -15,13 +15,11 @@ from google.protobuf.message_factory import GetMessageClass
 from sidelight.v1 import explain_service_pb2
 
 from sidelight_service.calls import current_call
-from sidelight_service.methods.names import BUILT
 from sidelight_service.references.resolving import leased
 from sidelight_service.references.store import ReferenceStore
 from sidelight_service.repository.catalogue import Catalogue
 from sidelight_service.repository.leasing import leased_model
 from sidelight_service.repository.resolving import leased_models
-from sidelight_service.servicers.unbuilt import unbuilt_method
 from sidelight_service.worker.pool import WorkerPool
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -42,13 +40,10 @@ class Explanations:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What serves the methods."""
-        methods = {
-            method.name: self._built_method(method) if method.name in BUILT else unbuilt_method(method)
-            for method in _SERVICE.methods
-        }
+        methods = {method.name: self._handler_of(method) for method in _SERVICE.methods}
         return grpc.method_handlers_generic_handler(_SERVICE.full_name, methods)
 
-    def _built_method(self, method: MethodDescriptor) -> grpc.RpcMethodHandler[Any, Any]:
+    def _handler_of(self, method: MethodDescriptor) -> grpc.RpcMethodHandler[Any, Any]:
         async def explain(request: Any, context: Context) -> bytes:
             return await self._explain(method.name, request, context)
 

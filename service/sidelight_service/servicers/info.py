@@ -9,7 +9,7 @@ from google.protobuf import duration_pb2
 from sidelight.v1 import server_service_pb2, server_service_pb2_grpc
 
 from sidelight_service import __version__
-from sidelight_service.methods.names import BUILT
+from sidelight_service.methods.names import METHOD_OF_RPC
 from sidelight_service.settings import Settings
 
 
@@ -21,7 +21,7 @@ class InfoServicer(server_service_pb2_grpc.ServerServiceServicer):
         longest.FromNanoseconds(int(settings.max_call_seconds * 1e9))
         self._info = server_service_pb2.GetServerInfoResponse(
             version=__version__,
-            methods=sorted(BUILT.values()),
+            methods=sorted(METHOD_OF_RPC.values()),
             max_message_bytes=settings.max_message_bytes,
             max_call_duration=longest,
             queue_limit=settings.queue_limit,

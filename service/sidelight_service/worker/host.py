@@ -18,7 +18,7 @@ from sidelight_engines.model import Model, open_model
 from sidelight_service.convert.details import model_to_detail
 from sidelight_service.errors import CallTimedOut, WorkerLost
 from sidelight_service.indexes.shelf import IndexShelf, Owner
-from sidelight_service.methods import activation_pattern, gradient_index, influence, linearity, similarity
+from sidelight_service.methods import activation_pattern, gradient_index, influence, linearity, lrp, similarity
 from sidelight_service.methods.context import Limits, MethodContext, Version
 from sidelight_service.references.store import Location
 
@@ -33,6 +33,9 @@ METHODS: Mapping[str, Callable[[MethodContext, bytes], bytes]] = {
     "CheckGradientIndex": gradient_index.check,
     "ExplainActivationPattern": activation_pattern.explain,
     "ExplainInfluence": influence.explain,
+    "ExplainLrp": lrp.explain,
+    "CheckLrp": lrp.check,
+    "DrawLrp": lrp.draw,
 }
 """The methods that this server has, by the name of the RPC; and what jobs do before and after their slices."""
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from fake_lrp import explain_lrp
 from google.protobuf import any_pb2, message
 from google.rpc import status_pb2
 from grpc_status import rpc_status
@@ -23,6 +24,7 @@ from sidelight.v1 import (
     explanation_pb2,
     influence_pb2,
     linearity_pb2,
+    lrp_pb2,
     model_pb2,
     model_service_pb2,
     model_service_pb2_grpc,
@@ -145,6 +147,17 @@ class _Explain(explain_service_pb2_grpc.ExplainServiceServicer):
         return _respond(
             request, x, *(part.pop(0) if len(part) > 1 else part[0] for part in (fake.versions, fake.digests))
         )
+
+    def ExplainLrp(
+        self, request: lrp_pb2.ExplainLrpRequest, context: grpc.ServicerContext
+    ) -> lrp_pb2.ExplainLrpResponse:
+        self._fake.take(request, context)
+        time.sleep(self._fake.seconds)
+        if request.instances.HasField("inline"):
+            x = to_array(request.instances.inline.inputs[0].tensor)
+        else:
+            x = np.ones((len(request.instances.reference.indices) or 5, 2), np.float32)
+        return explain_lrp(request, x)
 
     def ExplainInfluence(
         self, request: influence_pb2.ExplainInfluenceRequest, context: grpc.ServicerContext

@@ -540,7 +540,10 @@ type LrpParameters struct {
 	// How the products in attention are treated. Default: ATTN_LRP.
 	Attention AttentionRule `protobuf:"varint,10,opt,name=attention,proto3,enum=sidelight.v1.AttentionRule" json:"attention,omitempty"`
 	// Quality figures to compute beside the free ones.
-	Quality       *LrpQualityOptions `protobuf:"bytes,11,opt,name=quality,proto3" json:"quality,omitempty"`
+	Quality *LrpQualityOptions `protobuf:"bytes,11,opt,name=quality,proto3" json:"quality,omitempty"`
+	// The position of the first instance in a longer list that the caller splits: what is random hangs on it.
+	// Default 0, at least 0.
+	FirstInstance int64 `protobuf:"varint,12,opt,name=first_instance,json=firstInstance,proto3" json:"first_instance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -663,6 +666,13 @@ func (x *LrpParameters) GetQuality() *LrpQualityOptions {
 		return x.Quality
 	}
 	return nil
+}
+
+func (x *LrpParameters) GetFirstInstance() int64 {
+	if x != nil {
+		return x.FirstInstance
+	}
+	return 0
 }
 
 type isLrpParameters_Method interface {
@@ -1231,7 +1241,9 @@ type AlphaBetaRule struct {
 	// The weight of positive contributions. Default 2, at least 1.
 	Alpha *float64 `protobuf:"fixed64,1,opt,name=alpha,proto3,oneof" json:"alpha,omitempty"`
 	// The weight of negative contributions. Default alpha - 1.
-	Beta          *float64 `protobuf:"fixed64,2,opt,name=beta,proto3,oneof" json:"beta,omitempty"`
+	Beta *float64 `protobuf:"fixed64,2,opt,name=beta,proto3,oneof" json:"beta,omitempty"`
+	// The stabiliser. Default 1e-6, at least 0.
+	Epsilon       *float64 `protobuf:"fixed64,3,opt,name=epsilon,proto3,oneof" json:"epsilon,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1280,6 +1292,13 @@ func (x *AlphaBetaRule) GetBeta() float64 {
 	return 0
 }
 
+func (x *AlphaBetaRule) GetEpsilon() float64 {
+	if x != nil && x.Epsilon != nil {
+		return *x.Epsilon
+	}
+	return 0
+}
+
 // AlphaBetaX: quadrants by the signs of input and weight, each normalised by itself.
 type AlphaBetaXRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1291,8 +1310,10 @@ type AlphaBetaXRule struct {
 	BetaPositiveInput *float64 `protobuf:"fixed64,3,opt,name=beta_positive_input,json=betaPositiveInput,proto3,oneof" json:"beta_positive_input,omitempty"`
 	// For negative inputs with positive weights. Default 0.
 	BetaNegativeInput *float64 `protobuf:"fixed64,4,opt,name=beta_negative_input,json=betaNegativeInput,proto3,oneof" json:"beta_negative_input,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The stabiliser. Default 1e-6, at least 0.
+	Epsilon       *float64 `protobuf:"fixed64,5,opt,name=epsilon,proto3,oneof" json:"epsilon,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AlphaBetaXRule) Reset() {
@@ -1353,9 +1374,18 @@ func (x *AlphaBetaXRule) GetBetaNegativeInput() float64 {
 	return 0
 }
 
+func (x *AlphaBetaXRule) GetEpsilon() float64 {
+	if x != nil && x.Epsilon != nil {
+		return *x.Epsilon
+	}
+	return 0
+}
+
 // The w-square rule.
 type WSquareRule struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The stabiliser. Default 1e-6, at least 0.
+	Epsilon       *float64 `protobuf:"fixed64,1,opt,name=epsilon,proto3,oneof" json:"epsilon,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1390,9 +1420,18 @@ func (*WSquareRule) Descriptor() ([]byte, []int) {
 	return file_sidelight_v1_lrp_proto_rawDescGZIP(), []int{9}
 }
 
+func (x *WSquareRule) GetEpsilon() float64 {
+	if x != nil && x.Epsilon != nil {
+		return *x.Epsilon
+	}
+	return 0
+}
+
 // The flat rule.
 type FlatRule struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The stabiliser. Default 1e-6, at least 0.
+	Epsilon       *float64 `protobuf:"fixed64,1,opt,name=epsilon,proto3,oneof" json:"epsilon,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1427,13 +1466,22 @@ func (*FlatRule) Descriptor() ([]byte, []int) {
 	return file_sidelight_v1_lrp_proto_rawDescGZIP(), []int{10}
 }
 
+func (x *FlatRule) GetEpsilon() float64 {
+	if x != nil && x.Epsilon != nil {
+		return *x.Epsilon
+	}
+	return 0
+}
+
 // The z-box rule.
 type ZBoxRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The least value of the input. Default: `input_minimum`.
 	Low *float64 `protobuf:"fixed64,1,opt,name=low,proto3,oneof" json:"low,omitempty"`
 	// The greatest value of the input. Default: `input_maximum`.
-	High          *float64 `protobuf:"fixed64,2,opt,name=high,proto3,oneof" json:"high,omitempty"`
+	High *float64 `protobuf:"fixed64,2,opt,name=high,proto3,oneof" json:"high,omitempty"`
+	// The stabiliser. Default 1e-6, at least 0.
+	Epsilon       *float64 `protobuf:"fixed64,3,opt,name=epsilon,proto3,oneof" json:"epsilon,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1478,6 +1526,13 @@ func (x *ZBoxRule) GetLow() float64 {
 func (x *ZBoxRule) GetHigh() float64 {
 	if x != nil && x.High != nil {
 		return *x.High
+	}
+	return 0
+}
+
+func (x *ZBoxRule) GetEpsilon() float64 {
+	if x != nil && x.Epsilon != nil {
+		return *x.Epsilon
 	}
 	return 0
 }
@@ -2402,7 +2457,7 @@ const file_sidelight_v1_lrp_proto_rawDesc = "" +
 	"\n" +
 	"parameters\x18\x03 \x01(\v2\x1b.sidelight.v1.LrpParametersR\n" +
 	"parameters\x123\n" +
-	"\x06render\x18\x04 \x01(\v2\x1b.sidelight.v1.RenderOptionsR\x06render\"\x88\x05\n" +
+	"\x06render\x18\x04 \x01(\v2\x1b.sidelight.v1.RenderOptionsR\x06render\"\xaf\x05\n" +
 	"\rLrpParameters\x121\n" +
 	"\x06preset\x18\x01 \x01(\x0e2\x17.sidelight.v1.LrpPresetH\x00R\x06preset\x120\n" +
 	"\x05rules\x18\x02 \x01(\v2\x18.sidelight.v1.LrpRuleMapH\x00R\x05rules\x12:\n" +
@@ -2415,7 +2470,8 @@ const file_sidelight_v1_lrp_proto_rawDesc = "" +
 	"\bfallback\x18\t \x01(\x0e2\x19.sidelight.v1.LrpFallbackR\bfallback\x129\n" +
 	"\tattention\x18\n" +
 	" \x01(\x0e2\x1b.sidelight.v1.AttentionRuleR\tattention\x129\n" +
-	"\aquality\x18\v \x01(\v2\x1f.sidelight.v1.LrpQualityOptionsR\aqualityB\b\n" +
+	"\aquality\x18\v \x01(\v2\x1f.sidelight.v1.LrpQualityOptionsR\aquality\x12%\n" +
+	"\x0efirst_instance\x18\f \x01(\x03R\rfirstInstanceB\b\n" +
 	"\x06method\"w\n" +
 	"\n" +
 	"LrpRuleMap\x124\n" +
@@ -2456,29 +2512,43 @@ const file_sidelight_v1_lrp_proto_rawDesc = "" +
 	"\aepsilon\x18\x02 \x01(\x01H\x01R\aepsilon\x88\x01\x01B\b\n" +
 	"\x06_gammaB\n" +
 	"\n" +
-	"\b_epsilon\"V\n" +
+	"\b_epsilon\"\x81\x01\n" +
 	"\rAlphaBetaRule\x12\x19\n" +
 	"\x05alpha\x18\x01 \x01(\x01H\x00R\x05alpha\x88\x01\x01\x12\x17\n" +
-	"\x04beta\x18\x02 \x01(\x01H\x01R\x04beta\x88\x01\x01B\b\n" +
+	"\x04beta\x18\x02 \x01(\x01H\x01R\x04beta\x88\x01\x01\x12\x1d\n" +
+	"\aepsilon\x18\x03 \x01(\x01H\x02R\aepsilon\x88\x01\x01B\b\n" +
 	"\x06_alphaB\a\n" +
-	"\x05_beta\"\xca\x02\n" +
+	"\x05_betaB\n" +
+	"\n" +
+	"\b_epsilon\"\xf5\x02\n" +
 	"\x0eAlphaBetaXRule\x125\n" +
 	"\x14alpha_positive_input\x18\x01 \x01(\x01H\x00R\x12alphaPositiveInput\x88\x01\x01\x125\n" +
 	"\x14alpha_negative_input\x18\x02 \x01(\x01H\x01R\x12alphaNegativeInput\x88\x01\x01\x123\n" +
 	"\x13beta_positive_input\x18\x03 \x01(\x01H\x02R\x11betaPositiveInput\x88\x01\x01\x123\n" +
-	"\x13beta_negative_input\x18\x04 \x01(\x01H\x03R\x11betaNegativeInput\x88\x01\x01B\x17\n" +
+	"\x13beta_negative_input\x18\x04 \x01(\x01H\x03R\x11betaNegativeInput\x88\x01\x01\x12\x1d\n" +
+	"\aepsilon\x18\x05 \x01(\x01H\x04R\aepsilon\x88\x01\x01B\x17\n" +
 	"\x15_alpha_positive_inputB\x17\n" +
 	"\x15_alpha_negative_inputB\x16\n" +
 	"\x14_beta_positive_inputB\x16\n" +
-	"\x14_beta_negative_input\"\r\n" +
-	"\vWSquareRule\"\n" +
+	"\x14_beta_negative_inputB\n" +
 	"\n" +
-	"\bFlatRule\"K\n" +
+	"\b_epsilon\"8\n" +
+	"\vWSquareRule\x12\x1d\n" +
+	"\aepsilon\x18\x01 \x01(\x01H\x00R\aepsilon\x88\x01\x01B\n" +
+	"\n" +
+	"\b_epsilon\"5\n" +
+	"\bFlatRule\x12\x1d\n" +
+	"\aepsilon\x18\x01 \x01(\x01H\x00R\aepsilon\x88\x01\x01B\n" +
+	"\n" +
+	"\b_epsilon\"v\n" +
 	"\bZBoxRule\x12\x15\n" +
 	"\x03low\x18\x01 \x01(\x01H\x00R\x03low\x88\x01\x01\x12\x17\n" +
-	"\x04high\x18\x02 \x01(\x01H\x01R\x04high\x88\x01\x01B\x06\n" +
+	"\x04high\x18\x02 \x01(\x01H\x01R\x04high\x88\x01\x01\x12\x1d\n" +
+	"\aepsilon\x18\x03 \x01(\x01H\x02R\aepsilon\x88\x01\x01B\x06\n" +
 	"\x04_lowB\a\n" +
-	"\x05_high\"5\n" +
+	"\x05_highB\n" +
+	"\n" +
+	"\b_epsilon\"5\n" +
 	"\bSignRule\x12\x1d\n" +
 	"\aepsilon\x18\x01 \x01(\x01H\x00R\aepsilon\x88\x01\x01B\n" +
 	"\n" +
@@ -2746,6 +2816,8 @@ func file_sidelight_v1_lrp_proto_init() {
 	file_sidelight_v1_lrp_proto_msgTypes[6].OneofWrappers = []any{}
 	file_sidelight_v1_lrp_proto_msgTypes[7].OneofWrappers = []any{}
 	file_sidelight_v1_lrp_proto_msgTypes[8].OneofWrappers = []any{}
+	file_sidelight_v1_lrp_proto_msgTypes[9].OneofWrappers = []any{}
+	file_sidelight_v1_lrp_proto_msgTypes[10].OneofWrappers = []any{}
 	file_sidelight_v1_lrp_proto_msgTypes[11].OneofWrappers = []any{}
 	file_sidelight_v1_lrp_proto_msgTypes[12].OneofWrappers = []any{}
 	file_sidelight_v1_lrp_proto_msgTypes[14].OneofWrappers = []any{}

@@ -290,6 +290,7 @@ class LrpParameters(_message.Message):
     FALLBACK_FIELD_NUMBER: _builtins.int
     ATTENTION_FIELD_NUMBER: _builtins.int
     QUALITY_FIELD_NUMBER: _builtins.int
+    FIRST_INSTANCE_FIELD_NUMBER: _builtins.int
     preset: Global___LrpPreset.ValueType
     """A published preset."""
     empty_branch: Global___EmptyBranchPolicy.ValueType
@@ -298,6 +299,10 @@ class LrpParameters(_message.Message):
     """What becomes of an operation without an entry in the table. Default: an error that names it."""
     attention: Global___AttentionRule.ValueType
     """How the products in attention are treated. Default: ATTN_LRP."""
+    first_instance: _builtins.int
+    """The position of the first instance in a longer list that the caller splits: what is random hangs on it.
+    Default 0, at least 0.
+    """
     @_builtins.property
     def rules(self) -> Global___LrpRuleMap:
         """The caller's own map."""
@@ -340,10 +345,11 @@ class LrpParameters(_message.Message):
         fallback: Global___LrpFallback.ValueType = ...,
         attention: Global___AttentionRule.ValueType = ...,
         quality: Global___LrpQualityOptions | None = ...,
+        first_instance: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gradient", b"gradient", "input_maximum", b"input_maximum", "input_minimum", b"input_minimum", "layers", b"layers", "method", b"method", "preset", b"preset", "quality", b"quality", "rules", b"rules", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "empty_branch", b"empty_branch", "fallback", b"fallback", "gradient", b"gradient", "input_maximum", b"input_maximum", "input_minimum", b"input_minimum", "layers", b"layers", "method", b"method", "preset", b"preset", "quality", b"quality", "rules", b"rules", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "empty_branch", b"empty_branch", "fallback", b"fallback", "first_instance", b"first_instance", "gradient", b"gradient", "input_maximum", b"input_maximum", "input_minimum", b"input_minimum", "layers", b"layers", "method", b"method", "preset", b"preset", "quality", b"quality", "rules", b"rules", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_method: _TypeAlias = _typing.Literal["preset", "rules", "gradient"]  # noqa: Y015
     _WhichOneofArgType_method: _TypeAlias = _typing.Literal["method", b"method"]  # noqa: Y015
@@ -573,28 +579,36 @@ class AlphaBetaRule(_message.Message):
 
     ALPHA_FIELD_NUMBER: _builtins.int
     BETA_FIELD_NUMBER: _builtins.int
+    EPSILON_FIELD_NUMBER: _builtins.int
     alpha: _builtins.float
     """The weight of positive contributions. Default 2, at least 1."""
     beta: _builtins.float
     """The weight of negative contributions. Default alpha - 1."""
+    epsilon: _builtins.float
+    """The stabiliser. Default 1e-6, at least 0."""
     def __init__(
         self,
         *,
         alpha: _builtins.float | None = ...,
         beta: _builtins.float | None = ...,
+        epsilon: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_beta", b"_beta", "alpha", b"alpha", "beta", b"beta"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_beta", b"_beta", "_epsilon", b"_epsilon", "alpha", b"alpha", "beta", b"beta", "epsilon", b"epsilon"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_beta", b"_beta", "alpha", b"alpha", "beta", b"beta"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_beta", b"_beta", "_epsilon", b"_epsilon", "alpha", b"alpha", "beta", b"beta", "epsilon", b"epsilon"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha: _TypeAlias = _typing.Literal["alpha"]  # noqa: Y015
     _WhichOneofArgType__alpha: _TypeAlias = _typing.Literal["_alpha", b"_alpha"]  # noqa: Y015
     _WhichOneofReturnType__beta: _TypeAlias = _typing.Literal["beta"]  # noqa: Y015
     _WhichOneofArgType__beta: _TypeAlias = _typing.Literal["_beta", b"_beta"]  # noqa: Y015
+    _WhichOneofReturnType__epsilon: _TypeAlias = _typing.Literal["epsilon"]  # noqa: Y015
+    _WhichOneofArgType__epsilon: _TypeAlias = _typing.Literal["_epsilon", b"_epsilon"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__alpha) -> _WhichOneofReturnType__alpha | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__beta) -> _WhichOneofReturnType__beta | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epsilon) -> _WhichOneofReturnType__epsilon | None: ...
 
 Global___AlphaBetaRule: _TypeAlias = AlphaBetaRule  # noqa: Y015
 
@@ -608,6 +622,7 @@ class AlphaBetaXRule(_message.Message):
     ALPHA_NEGATIVE_INPUT_FIELD_NUMBER: _builtins.int
     BETA_POSITIVE_INPUT_FIELD_NUMBER: _builtins.int
     BETA_NEGATIVE_INPUT_FIELD_NUMBER: _builtins.int
+    EPSILON_FIELD_NUMBER: _builtins.int
     alpha_positive_input: _builtins.float
     """For positive inputs with positive weights. Default 1."""
     alpha_negative_input: _builtins.float
@@ -616,6 +631,8 @@ class AlphaBetaXRule(_message.Message):
     """For positive inputs with negative weights. Default 0."""
     beta_negative_input: _builtins.float
     """For negative inputs with positive weights. Default 0."""
+    epsilon: _builtins.float
+    """The stabiliser. Default 1e-6, at least 0."""
     def __init__(
         self,
         *,
@@ -623,10 +640,11 @@ class AlphaBetaXRule(_message.Message):
         alpha_negative_input: _builtins.float | None = ...,
         beta_positive_input: _builtins.float | None = ...,
         beta_negative_input: _builtins.float | None = ...,
+        epsilon: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha_negative_input", b"_alpha_negative_input", "_alpha_positive_input", b"_alpha_positive_input", "_beta_negative_input", b"_beta_negative_input", "_beta_positive_input", b"_beta_positive_input", "alpha_negative_input", b"alpha_negative_input", "alpha_positive_input", b"alpha_positive_input", "beta_negative_input", b"beta_negative_input", "beta_positive_input", b"beta_positive_input"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha_negative_input", b"_alpha_negative_input", "_alpha_positive_input", b"_alpha_positive_input", "_beta_negative_input", b"_beta_negative_input", "_beta_positive_input", b"_beta_positive_input", "_epsilon", b"_epsilon", "alpha_negative_input", b"alpha_negative_input", "alpha_positive_input", b"alpha_positive_input", "beta_negative_input", b"beta_negative_input", "beta_positive_input", b"beta_positive_input", "epsilon", b"epsilon"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha_negative_input", b"_alpha_negative_input", "_alpha_positive_input", b"_alpha_positive_input", "_beta_negative_input", b"_beta_negative_input", "_beta_positive_input", b"_beta_positive_input", "alpha_negative_input", b"alpha_negative_input", "alpha_positive_input", b"alpha_positive_input", "beta_negative_input", b"beta_negative_input", "beta_positive_input", b"beta_positive_input"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha_negative_input", b"_alpha_negative_input", "_alpha_positive_input", b"_alpha_positive_input", "_beta_negative_input", b"_beta_negative_input", "_beta_positive_input", b"_beta_positive_input", "_epsilon", b"_epsilon", "alpha_negative_input", b"alpha_negative_input", "alpha_positive_input", b"alpha_positive_input", "beta_negative_input", b"beta_negative_input", "beta_positive_input", b"beta_positive_input", "epsilon", b"epsilon"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha_negative_input: _TypeAlias = _typing.Literal["alpha_negative_input"]  # noqa: Y015
     _WhichOneofArgType__alpha_negative_input: _TypeAlias = _typing.Literal["_alpha_negative_input", b"_alpha_negative_input"]  # noqa: Y015
@@ -636,6 +654,8 @@ class AlphaBetaXRule(_message.Message):
     _WhichOneofArgType__beta_negative_input: _TypeAlias = _typing.Literal["_beta_negative_input", b"_beta_negative_input"]  # noqa: Y015
     _WhichOneofReturnType__beta_positive_input: _TypeAlias = _typing.Literal["beta_positive_input"]  # noqa: Y015
     _WhichOneofArgType__beta_positive_input: _TypeAlias = _typing.Literal["_beta_positive_input", b"_beta_positive_input"]  # noqa: Y015
+    _WhichOneofReturnType__epsilon: _TypeAlias = _typing.Literal["epsilon"]  # noqa: Y015
+    _WhichOneofArgType__epsilon: _TypeAlias = _typing.Literal["_epsilon", b"_epsilon"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__alpha_negative_input) -> _WhichOneofReturnType__alpha_negative_input | None: ...
     @_typing.overload
@@ -644,6 +664,8 @@ class AlphaBetaXRule(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__beta_negative_input) -> _WhichOneofReturnType__beta_negative_input | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__beta_positive_input) -> _WhichOneofReturnType__beta_positive_input | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epsilon) -> _WhichOneofReturnType__epsilon | None: ...
 
 Global___AlphaBetaXRule: _TypeAlias = AlphaBetaXRule  # noqa: Y015
 
@@ -653,14 +675,21 @@ class WSquareRule(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    EPSILON_FIELD_NUMBER: _builtins.int
+    epsilon: _builtins.float
+    """The stabiliser. Default 1e-6, at least 0."""
     def __init__(
         self,
+        *,
+        epsilon: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_epsilon", b"_epsilon", "epsilon", b"epsilon"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_epsilon", b"_epsilon", "epsilon", b"epsilon"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__epsilon: _TypeAlias = _typing.Literal["epsilon"]  # noqa: Y015
+    _WhichOneofArgType__epsilon: _TypeAlias = _typing.Literal["_epsilon", b"_epsilon"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epsilon) -> _WhichOneofReturnType__epsilon | None: ...
 
 Global___WSquareRule: _TypeAlias = WSquareRule  # noqa: Y015
 
@@ -670,14 +699,21 @@ class FlatRule(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    EPSILON_FIELD_NUMBER: _builtins.int
+    epsilon: _builtins.float
+    """The stabiliser. Default 1e-6, at least 0."""
     def __init__(
         self,
+        *,
+        epsilon: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_epsilon", b"_epsilon", "epsilon", b"epsilon"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_epsilon", b"_epsilon", "epsilon", b"epsilon"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__epsilon: _TypeAlias = _typing.Literal["epsilon"]  # noqa: Y015
+    _WhichOneofArgType__epsilon: _TypeAlias = _typing.Literal["_epsilon", b"_epsilon"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epsilon) -> _WhichOneofReturnType__epsilon | None: ...
 
 Global___FlatRule: _TypeAlias = FlatRule  # noqa: Y015
 
@@ -689,24 +725,32 @@ class ZBoxRule(_message.Message):
 
     LOW_FIELD_NUMBER: _builtins.int
     HIGH_FIELD_NUMBER: _builtins.int
+    EPSILON_FIELD_NUMBER: _builtins.int
     low: _builtins.float
     """The least value of the input. Default: `input_minimum`."""
     high: _builtins.float
     """The greatest value of the input. Default: `input_maximum`."""
+    epsilon: _builtins.float
+    """The stabiliser. Default 1e-6, at least 0."""
     def __init__(
         self,
         *,
         low: _builtins.float | None = ...,
         high: _builtins.float | None = ...,
+        epsilon: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "high", b"high", "low", b"low"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_epsilon", b"_epsilon", "_high", b"_high", "_low", b"_low", "epsilon", b"epsilon", "high", b"high", "low", b"low"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "high", b"high", "low", b"low"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_epsilon", b"_epsilon", "_high", b"_high", "_low", b"_low", "epsilon", b"epsilon", "high", b"high", "low", b"low"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__epsilon: _TypeAlias = _typing.Literal["epsilon"]  # noqa: Y015
+    _WhichOneofArgType__epsilon: _TypeAlias = _typing.Literal["_epsilon", b"_epsilon"]  # noqa: Y015
     _WhichOneofReturnType__high: _TypeAlias = _typing.Literal["high"]  # noqa: Y015
     _WhichOneofArgType__high: _TypeAlias = _typing.Literal["_high", b"_high"]  # noqa: Y015
     _WhichOneofReturnType__low: _TypeAlias = _typing.Literal["low"]  # noqa: Y015
     _WhichOneofArgType__low: _TypeAlias = _typing.Literal["_low", b"_low"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epsilon) -> _WhichOneofReturnType__epsilon | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__high) -> _WhichOneofReturnType__high | None: ...
     @_typing.overload

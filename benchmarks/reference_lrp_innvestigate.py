@@ -1,0 +1,69 @@
+"""iNNvestigate on the network of the LRP benchmarks, in an environment of its own.
+
+Answers each line of JSON with a line of JSON. ``{"folder", "network", "images", "analyzer", "arguments", "batch",
+"repeat"}``: the sums of relevance of the class with the largest logit and the seconds of each run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import innvestigate
+import numpy as np
+import tensorflow as tf
+
+
+def network(folder: Path, name: str) -> Any:
+    held = np.load(folder / f"{name}.npz")
+    layers = tf.keras.layers
+    x = given = layers.Input((28, 28, 1))
+    for number in (1, 2):
+        x = layers.Conv2D(32, 3, padding="same", activation="relu", name=f"conv_{number}")(x)
+        x = layers.MaxPooling2D(2)(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(512, activation="relu", name="dense_1")(x)
+    model = tf.keras.Model(given, layers.Dense(10, name="dense_2")(x))
+    for layer in ("conv_1", "conv_2", "dense_1", "dense_2"):
+        model.get_layer(layer).set_weights([held[f"{layer}_w"], held[f"{layer}_b"]])
+    return model
+
+
+def main() -> None:
+    tf.compat.v1.disable_eager_execution()
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    models: dict[str, Any] = {}
+    analyzers: dict[str, Any] = {}
+    for line in sys.stdin:
+        case = json.loads(line)
+        folder = Path(case["folder"])
+        if case["network"] not in models:
+            models[case["network"]] = network(folder, case["network"])
+        key = json.dumps([case["network"], case["analyzer"], case["arguments"]])
+        if key not in analyzers:
+            arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in case["arguments"].items()}
+            analyzers[key] = innvestigate.create_analyzer(
+                case["analyzer"], models[case["network"]], neuron_selection_mode="max_activation", **arguments
+            )
+        images = np.load(case["images"])
+        seconds, sums = [], []
+        for _ in range(case["repeat"]):
+            started = time.perf_counter()
+            parts = [
+                analyzers[key].analyze(images[first : first + case["batch"]])
+                for first in range(0, len(images), case["batch"])
+            ]
+            seconds.append(time.perf_counter() - started)
+            sums = np.concatenate(parts).sum(axis=(1, 2, 3)).astype(float).tolist()
+        print(json.dumps({"sums": sums, "seconds": seconds}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

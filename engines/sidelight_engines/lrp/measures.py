@@ -1,0 +1,36 @@
+"""Figures that every explanation carries: how concentrated it is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sidelight_engines.runtime.runtime import Array
+
+
+def gini(magnitudes: Array) -> Array:
+    """The Gini index along the last axis: 0 if all are equal, near 1 if one holds all (Chalasani et al. 2020).
+
+    Args:
+        magnitudes: (..., k), at least 0. Where all are 0 the index is 0.
+    """
+    ordered = np.sort(magnitudes.astype(np.float64), axis=-1)
+    k = ordered.shape[-1]
+    total = ordered.sum(axis=-1)
+    ranks = np.arange(1, k + 1)
+    weighted = ((2 * ranks - k - 1) * ordered).sum(axis=-1)
+    index: Array = np.divide(weighted, k * total, out=np.zeros_like(total), where=total > 0)
+    return index
+
+
+def entropy(magnitudes: Array) -> Array:
+    """The entropy of the shares along the last axis, in nats; 0 where all are 0 (Bhatt et al. 2020).
+
+    Args:
+        magnitudes: (..., k), at least 0.
+    """
+    wide = magnitudes.astype(np.float64)
+    total = wide.sum(axis=-1, keepdims=True)
+    shares = np.divide(wide, total, out=np.zeros_like(wide), where=total > 0)
+    logarithms = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
+    found: Array = -(shares * logarithms).sum(axis=-1)
+    return np.maximum(found, 0.0)

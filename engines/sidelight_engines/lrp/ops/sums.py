@@ -1,0 +1,158 @@
+"""Sums of several tensors, and of a tensor and a constant: each operand gets its share of the sum.
+
+    R_k = x_k R / st(sum x_k + c)
+
+By the epsilon rule, or, on request, by gamma or alpha-beta. A constant's share is the bias's if it is one number per
+channel, else sink: a position embedding or a mask is no neuron's bias.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sidelight_engines.lrp.distribution import stabilised
+from sidelight_engines.lrp.node import Contributions, Node, wide
+from sidelight_engines.lrp.ops.registry import entry
+from sidelight_engines.lrp.parameters import EmptyBranchPolicy
+from sidelight_engines.lrp.rules import AlphaBeta, Epsilon, Gamma, Norm, Pass, Rule
+
+
+@entry("Add", "AddN", "AddV2", "BiasAdd", "Sub")
+def add(node: Node) -> Contributions:
+    """A share for each operand."""
+    import tensorflow as tf
+
+    op = node.op
+    made = wide(op.outputs[0])
+    where = node.where(op.outputs[0])
+    signs = [1, -1] if op.type == "Sub" else [1] * len(op.inputs)
+    terms = [(tensor, sign * _as_term(op, tensor, made)) for tensor, sign in zip(op.inputs, signs, strict=True)]
+    shares = _shares(node, [term for _, term in terms], made)
+    handed: Contributions = []
+    for (tensor, term), share in zip(terms, shares, strict=True):
+        part = share(tf.broadcast_to(term, tf.shape(made)) if term.shape != made.shape else term)
+        if node.view.carries(tensor):
+            handed.append((tensor, reduced(node, part, tensor)))
+        else:
+            node.book("bias" if _per_channel(tensor, made) else "sink", part, where)
+    return handed
+
+
+def _as_term(op: Any, tensor: Any, made: Any) -> Any:
+    import tensorflow as tf
+
+    term = wide(tensor) if tensor.dtype.is_floating else tf.cast(tensor, made.dtype)
+    if op.type == "BiasAdd" and tensor is op.inputs[1] and op.get_attr("data_format") == b"NCHW":
+        term = tf.reshape(term, [1, -1] + [1] * (made.shape.rank - 2))
+    missing = made.shape.rank - term.shape.rank
+    return tf.reshape(term, tf.concat([[1] * missing, tf.shape(term)], 0)) if missing else term
+
+
+def _per_channel(tensor: Any, made: Any) -> bool:
+    """Whether a constant is one number, or one per position of one axis."""
+    lengths: list[int | None] = tensor.shape.as_list()
+    return sum(length != 1 for length in lengths) <= 1 and bool(made.shape.rank > 1)
+
+
+def _shares(node: Node, terms: list[Any], made: Any) -> list[Any]:
+    """For each term, what makes its relevance of the term broadcast to the sum."""
+    import tensorflow as tf
+
+    rule = node.rule() or node.options.sums
+    where, relevance = node.where(node.op.outputs[0]), node.relevance
+    node.apply(rule)
+
+    def along(factor: Any, form: Any = None) -> Any:
+        shape = (lambda term: term) if form is None else form
+        return lambda term: node.meet(lambda f, t: f * t, where, [factor], [shape(term)])
+
+    match rule:
+        case Epsilon() | Norm():
+            s, _ = stabilised(node, where, relevance, made, rule.epsilon)
+            return [along(s) for _ in terms]
+        case Pass():
+            raise node.refusal("relevance can not pass a sum unchanged: there are several operands; use norm")
+        case Gamma():
+            return _gamma(node, terms, made, rule, along)
+        case AlphaBeta():
+            return _alpha_beta(node, terms, made, rule, along)
+    _refuse(node, rule)
+    return [tf.identity]
+
+
+def _refuse(node: Node, rule: Rule) -> None:
+    raise node.refusal(
+        f"the rule {rule} is for operations with weights; use norm, epsilon, gamma or alpha_beta for sums"
+    )
+
+
+def _gamma(node: Node, terms: list[Any], made: Any, rule: Gamma, along: Any) -> list[Any]:
+    import tensorflow as tf
+
+    where, relevance, gamma = node.where(node.op.outputs[0]), node.relevance, rule.gamma
+    sign = tf.where(made < 0, -tf.ones_like(made), tf.ones_like(made))
+
+    def favoured(term: Any) -> Any:
+        # relu(sign x) is the part of x that has the sum's own sign.
+        return term + gamma * sign * tf.nn.relu(sign * term)
+
+    whole = tf.add_n([favoured(tf.broadcast_to(term, tf.shape(made))) for term in terms])
+    s, _ = stabilised(node, where, relevance, whole, rule.epsilon)
+    return [along(s, favoured) for _ in terms]
+
+
+def _alpha_beta(node: Node, terms: list[Any], made: Any, rule: AlphaBeta, along: Any) -> list[Any]:
+    import tensorflow as tf
+
+    where, relevance = node.where(node.op.outputs[0]), node.relevance
+    full = [tf.broadcast_to(term, tf.shape(made)) for term in terms]
+    up, down = tf.add_n([tf.nn.relu(term) for term in full]), tf.add_n([tf.nn.relu(-term) for term in full])
+    alpha, beta = tf.constant(rule.alpha, made.dtype), tf.constant(rule.beta, made.dtype)
+    if node.options.empty_branch is EmptyBranchPolicy.RENORMALISE:
+        alpha = tf.where(down == 0, tf.ones_like(made), alpha)
+        beta = tf.where(up == 0, -tf.ones_like(made), tf.where(down == 0, tf.zeros_like(made), beta))
+    factor_up = tf.math.divide_no_nan(alpha * tf.cast(up > 0, made.dtype), up + rule.epsilon)
+    factor_down = tf.math.divide_no_nan(beta * tf.cast(down > 0, made.dtype), down + rule.epsilon)
+    empty = alpha * tf.cast(up == 0, made.dtype) - beta * tf.cast(down == 0, made.dtype)
+    # What is neither handed on nor lost to emptiness.
+    given = factor_up * up - factor_down * down
+    lost = alpha * tf.cast(up > 0, made.dtype) - beta * tf.cast(down > 0, made.dtype) - given
+    if node.options.empty_branch is EmptyBranchPolicy.RENORMALISE:
+        empty = tf.cast((up == 0) & (down == 0), made.dtype)
+    node.book("empty_branch", node.meet(lambda r, e: r * e, where, [relevance], [empty]), where)
+    node.book("stabiliser", node.meet(lambda r, e: r * e, where, [relevance], [lost]), where)
+    return [
+        along(relevance, lambda term: tf.nn.relu(term) * factor_up - tf.nn.relu(-term) * factor_down) for _ in terms
+    ]
+
+
+def reduced(node: Node, relevance: Any, tensor: Any) -> Any:
+    """Relevance in the shape of a broadcast result, summed to that of an operand.
+
+    Args:
+        node: the operation.
+        relevance: in the shape of its first output.
+        tensor: an operand that carries relevance.
+    """
+    import tensorflow as tf
+
+    missing = relevance.shape.rank - tensor.shape.rank
+    summed = tf.reduce_sum(relevance, axis=list(range(missing))) if missing else relevance
+    own, made = tensor.shape.as_list(), node.op.outputs[0].shape.as_list()[missing:]
+    batch = node.where(tensor).axis
+    one = [axis for axis, length in enumerate(own) if length == 1 and made[axis] != 1 and axis != batch]
+    unknown = [axis for axis, length in enumerate(own) if length is None and made[axis] is None and axis != batch]
+    if one:
+        summed = tf.reduce_sum(summed, axis=one, keepdims=True)
+    for axis in unknown:
+        summed = _reduced_if_longer(summed, tensor, axis)
+    return summed
+
+
+def _reduced_if_longer(relevance: Any, tensor: Any, axis: int) -> Any:
+    """Sums an axis that turns out to have length 1 in the operand."""
+    import tensorflow as tf
+
+    length = tf.shape(tensor)[axis]
+    whole = tf.reduce_sum(relevance, axis=axis, keepdims=True)
+    return tf.cond(tf.equal(length, 1), lambda: whole, lambda: relevance)

@@ -1,0 +1,123 @@
+"""Relevance for several targets at once.
+
+The relevance of a tensor for T targets is one tensor of the same rank, whose batch axis is T times as long: where the
+tensor has ``outer * n * inner`` positions, relevance has ``outer * T * n * inner``. What the forward pass computed is
+shared by the targets; it is never repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sidelight_engines.lrp.batch_axis import BatchAxis
+
+
+class Replicas:
+    """Reshapes relevance so that it meets what the forward pass computed.
+
+    Args:
+        targets: T.
+        instances: n, a scalar tensor.
+    """
+
+    def __init__(self, targets: int, instances: Any) -> None:
+        self.targets = targets
+        self.instances = instances
+
+    def meet(
+        self, compute: Callable[..., Any], where: BatchAxis, relevance: Sequence[Any], forward: Sequence[Any]
+    ) -> Any:
+        """Computes element by element from relevance and forward tensors.
+
+        Args:
+            compute: takes the relevance tensors, then the forward ones; gives one tensor of relevance's shape.
+            where: the place of the instances in all of them.
+            relevance: of one rank.
+            forward: of the same rank, or scalars; the batch axis may have length 1.
+        """
+        if self.targets == 1:
+            return compute(*relevance, *forward)
+        apart = [self._split(tensor, where, self.targets) for tensor in relevance]
+        shared = [tensor if tensor.shape.rank == 0 else self._split(tensor, where, 1) for tensor in forward]
+        return self._merge(compute(*apart, *shared), where)
+
+    def each(self, compute: Callable[[list[Any]], Any], where: Sequence[BatchAxis], relevance: Sequence[Any]) -> Any:
+        """Computes for one target after the other.
+
+        Args:
+            compute: takes one target's relevance tensors, gives one tensor.
+            where: the places of the instances in the relevance tensors, and last in what is made.
+            relevance: the relevance tensors.
+        """
+        import tensorflow as tf
+
+        if self.targets == 1:
+            return compute(list(relevance))
+        parts = [self._unstack(tensor, place) for tensor, place in zip(relevance, where, strict=False)]
+        made = [compute([part[target] for part in parts]) for target in range(self.targets)]
+        place = where[-1]
+        split = [self._split(tensor, place, 1) for tensor in made]
+        return self._merge(tf.concat(split, axis=place.axis + 1), place)
+
+    def repeated(self, tensor: Any, where: BatchAxis) -> Any:
+        """What the forward pass computed, once per target."""
+        import tensorflow as tf
+
+        if self.targets == 1:
+            return tensor
+        apart = self._split(tensor, where, 1)
+        return self._merge(tf.repeat(apart, self.targets, axis=where.axis + 1), where)
+
+    def total(self, relevance: Any, where: BatchAxis) -> Any:
+        """The sum over everything but targets and instances, (T, n) float64."""
+        import tensorflow as tf
+
+        if relevance.shape.rank == 1 and where.outer == 1:
+            return tf.reshape(tf.cast(relevance, tf.float64), [self.targets, self.instances])
+        lengths = _lengths(relevance)
+        shape = [*lengths[: where.axis], where.outer, self.targets, self.instances, -1, *lengths[where.axis + 1 :]]
+        if where.axis == 0 and where.outer == 1:
+            # The rest is one axis: it is summed in one sweep.
+            apart = tf.reshape(relevance, [self.targets, self.instances, -1])
+            return tf.reduce_sum(tf.cast(apart, tf.float64), axis=2)
+        apart = tf.cast(tf.reshape(relevance, shape), tf.float64)
+        kept = (where.axis + 1, where.axis + 2)
+        return tf.reduce_sum(apart, axis=[axis for axis in range(len(shape)) if axis not in kept])
+
+    def apart(self, relevance: Any) -> Any:
+        """Relevance whose batch axis is its first, as (T, n, ...)."""
+        import tensorflow as tf
+
+        return tf.reshape(relevance, [self.targets, self.instances, *_lengths(relevance)[1:]])
+
+    def _split(self, tensor: Any, where: BatchAxis, targets: int) -> Any:
+        import tensorflow as tf
+
+        lengths = _lengths(tensor)
+        outer = 1 if tensor.shape[where.axis] == 1 else where.outer
+        return tf.reshape(tensor, [*lengths[: where.axis], outer, targets, -1, *lengths[where.axis + 1 :]])
+
+    def _merge(self, tensor: Any, where: BatchAxis) -> Any:
+        import tensorflow as tf
+
+        lengths = _lengths(tensor)
+        return tf.reshape(tensor, [*lengths[: where.axis], -1, *lengths[where.axis + 3 :]])
+
+    def _unstack(self, tensor: Any, where: BatchAxis) -> list[Any]:
+        import tensorflow as tf
+
+        lengths = _lengths(tensor)
+        apart = tf.unstack(self._split(tensor, where, self.targets), self.targets, axis=where.axis + 1)
+        return [tf.reshape(part, [*lengths[: where.axis], -1, *lengths[where.axis + 1 :]]) for part in apart]
+
+
+def _lengths(tensor: Any) -> list[Any]:
+    """Lengths of axes: numbers where they are known, else scalar tensors."""
+    import tensorflow as tf
+
+    static = tensor.shape.as_list()
+    if None not in static:
+        return list(static)
+    dynamic = tf.shape(tensor)
+    return [dynamic[axis] if length is None else length for axis, length in enumerate(static)]
