@@ -4,10 +4,11 @@ from sidelight_service.report.sections.activation_pattern import ACTIVATION_PATT
 from sidelight_service.report.sections.family import Family
 from sidelight_service.report.sections.influence import INFLUENCE
 from sidelight_service.report.sections.linearity import LINEARITY
+from sidelight_service.report.sections.lrp import LRP
 from sidelight_service.report.sections.model import describe_model
 from sidelight_service.report.sections.similarity import SIMILARITY
 
-FAMILIES: tuple[Family, ...] = (LINEARITY, SIMILARITY, ACTIVATION_PATTERN, INFLUENCE)
+FAMILIES: tuple[Family, ...] = (LINEARITY, SIMILARITY, LRP, ACTIVATION_PATTERN, INFLUENCE)
 """In the order of the page."""
 
 __all__ = ["FAMILIES", "Family", "describe_model"]
