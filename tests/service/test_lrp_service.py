@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 import pytest
 from job_serving import SUCCEEDED, job_server
-from serving import CLASSES, FEATURES, Running, dense_network, inline, put_model, raw_tensor, refusal
+from serving import CLASSES, FEATURES, Running, Start, dense_network, inline, put_model, raw_tensor, refusal
 from sidelight.v1 import (
     explanation_pb2,
     job_pb2,
@@ -187,6 +187,17 @@ async def test_instances_that_do_not_fit_are_refused(shared_server: Running) -> 
         refused = await refusal(shared_server.explain.ExplainLrp(request))
         assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
         assert refused.fields[0].startswith(field), refused.message
+
+
+async def test_a_result_that_no_memory_is_granted_for_is_refused_before_it_is_computed(start: Start) -> None:
+    server = await start("small", chunk_mebibytes=1)
+    x = np.zeros((20_000, FEATURES), np.float32)
+    request = lrp_request(x, layers=explanation_pb2.LayerSelection(all=True))
+
+    refused = await refusal(server.explain.ExplainLrp(request))
+
+    assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MEMORY_LIMIT")
+    assert "fewer instances" in refused.message
 
 
 async def test_get_model_says_which_layers_relevance_passes(shared_server: Running) -> None:

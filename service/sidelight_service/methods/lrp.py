@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from typing import Self
 
 from google.protobuf.proto import parse_length_prefixed
 from sidelight.v1 import explanation_pb2, lrp_pb2, model_pb2, reference_pb2
-from sidelight_engines.errors import InvalidField, MethodNotSupported
+from sidelight_engines.errors import InvalidField, MemoryLimitExceeded, MethodNotSupported
 from sidelight_engines.graph.graph import TensorSpec
-from sidelight_engines.lrp import Chunking, LrpParameters, propagate_relevance
+from sidelight_engines.lrp import Chunking, Classes, GivenRelevance, LrpParameters, propagate_relevance
 from sidelight_engines.lrp.prepared import find_output, prepare
 from sidelight_engines.lrp.request import make_request
 from sidelight_engines.lrp.validation import check_parameters
@@ -25,6 +26,7 @@ from sidelight_service.methods.lrp_pictures import draw_pictures
 from sidelight_service.references.fit import check_shape
 
 _INSTANCES = "instances"
+_BYTES_PER_NUMBER = 4
 
 
 def explain(context: MethodContext, payload: bytes) -> bytes:
@@ -123,7 +125,25 @@ class _Task:
         rendering = rendering_from_proto(request.render)
         parameters = parameters_from_proto(request.parameters)
         inputs, field = _read_inputs(context, request.instances)
+        _check_size(context, inputs, parameters)
         return cls(inputs, field, parameters, rendering)
+
+
+def _check_size(context: MethodContext, inputs: dict[str, Array], parameters: LrpParameters) -> None:
+    """Refuses a result that would be larger than what a worker is granted, as far as the file tells the shapes."""
+    graph, what = context.model.graph, parameters.target.what
+    rows = len(next(iter(inputs.values())))
+    if isinstance(what, Classes):
+        targets = len(set(what.indices))
+    else:
+        targets = what.values.shape[1] if isinstance(what, GivenRelevance) and what.values.ndim > 2 else 1
+    chosen = parameters.layers
+    layers = graph.layers if chosen.everything else [layer for layer in graph.layers if layer.name in chosen.names]
+    numbers = sum(math.prod(array.shape[1:]) for array in inputs.values())
+    numbers += sum(math.prod(length or 1 for length in layer.shape[1:]) for layer in layers if layer.shape)
+    needed = rows * targets * numbers * _BYTES_PER_NUMBER
+    if needed > context.chunk_bytes:
+        raise MemoryLimitExceeded(needed, context.chunk_bytes, "ask for fewer instances, classes or layers at a time")
 
 
 def _read_inputs(context: MethodContext, wire: reference_pb2.Instances) -> tuple[dict[str, Array], str]:
