@@ -145,10 +145,8 @@ class LrpExplanation:
     def __repr__(self) -> str:
         where = f"{self.provenance.model}:{self.provenance.version}"
         count, targets = self.classes.shape
-        gap = float(self.conservation_gap.max())
-        return (
-            f"<LrpExplanation of {where}, {count} instances, {targets} targets each, conservation gap up to {gap:.2g}>"
-        )
+        each = f"{targets} {'target' if targets == 1 else 'targets'} each"
+        return f"<LrpExplanation of {where}, {count} instances, {each}, gap up to {self.conservation_gap.max():.2g}>"
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the pictures as plain numbers, lists and text, fit for JSON."""

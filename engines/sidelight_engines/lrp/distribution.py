@@ -171,21 +171,22 @@ def _gamma(node: Node, step: LinearStep, rule: Gamma, relevance: Any) -> Any:
     y = step.z if rule.ignore_bias else step.y
     # 1, -1, or 0 where y is: nothing starts there.
     sign = tf.sign(y)
-    own = (step.map.forward(tf.abs(step.x), step.weights.absolute) + sign * step.z) / 2
-    own_bias = None if bias is None else tf.nn.relu(sign * bias)
-    magnitude = tf.abs(y) + gamma * (own if own_bias is None else own + own_bias) + rule.epsilon
-    factor = tf.math.divide_no_nan(sign, magnitude)
+    size = tf.abs(y)
+    twice_own = step.map.forward(tf.abs(step.x), step.weights.absolute) + sign * step.z
+    own_bias = None if bias is None else gamma * tf.nn.relu(sign * bias)
+    magnitude = size + gamma / 2 * twice_own + rule.epsilon
+    factor = tf.math.divide_no_nan(sign, magnitude if own_bias is None else magnitude + own_bias)
     s = node.meet(lambda r, f: r * f, where, [relevance], [factor])
     m = node.meet(lambda s, t: s * t, where, [s], [sign])
     node.book_total("stabiliser", rule.epsilon * node.replicas.total(m, where))
-    none = tf.cast(tf.equal(sign, 0), y.dtype)
-    node.book("stabiliser", node.meet(lambda r, n: r * n, where, [relevance], [none]), where)
+    filled = _filled(node, where, relevance, size)
+    node.book_total("stabiliser", node.replicas.total(relevance, where) - node.replicas.total(filled, where))
     if bias is not None:
         _book_bias(node, step, s, bias)
-        node.book("bias", node.meet(lambda m, b: gamma * m * b, where, [m], [own_bias]), where)
-    plain = step.back((1 + gamma / 2) * s, step.weights.plain)
-    absolute = step.back(gamma / 2 * m, step.weights.absolute)
-    return node.meet(lambda p, a, x: p * x + a * tf.abs(x), step.x_where, [plain, absolute], [step.x])
+        node.book("bias", node.meet(lambda m, b: m * b, where, [m], [own_bias]), where)
+    plain, absolute = step.back(s, step.weights.plain), step.back(m, step.weights.absolute)
+    factors = [(1 + gamma / 2) * step.x, gamma / 2 * tf.abs(step.x)]
+    return node.meet(lambda p, a, x, size: p * x + a * size, step.x_where, [plain, absolute], factors)
 
 
 @dataclass(frozen=True)
@@ -195,12 +196,10 @@ class _Branch:
     Attributes:
         inputs: sum_i |z_ij+| or sum_i |z_ij-|.
         bias: b+ or |b-|, broadcasting; None for none.
-        exact: whether it is a sum of magnitudes, which is 0 only where every one of them is.
     """
 
     inputs: Any
     bias: Any
-    exact: bool
 
     @property
     def whole(self) -> Any:
@@ -217,14 +216,14 @@ def _branches(step: LinearStep, ignore_bias: bool, both: bool) -> tuple[_Branch,
     else:
         magnitude = step.map.forward(tf.abs(step.x), weights.absolute)
         positive = _difference(magnitude + step.z, magnitude) / 2
-    first = _Branch(positive, None if bias is None else tf.nn.relu(bias), exact=magnitude is None)
+    first = _Branch(positive, None if bias is None else tf.nn.relu(bias))
     if not both:
         return first, None
     if magnitude is None:
         negative = _difference(positive - step.z, positive)
     else:
         negative = _difference(magnitude - step.z, magnitude) / 2
-    return first, _Branch(negative, None if bias is None else tf.nn.relu(-bias), exact=False)
+    return first, _Branch(negative, None if bias is None else tf.nn.relu(-bias))
 
 
 def _difference(value: Any, scale: Any) -> Any:
@@ -232,7 +231,7 @@ def _difference(value: Any, scale: Any) -> Any:
     import tensorflow as tf
 
     tolerance = 1e-14 if value.dtype == tf.float64 else 1e-6
-    return tf.where(value <= tolerance * scale, tf.zeros_like(value), value)
+    return _where_positive(value, value - tolerance * scale)
 
 
 def _alpha_beta(node: Node, step: LinearStep, rule: AlphaBeta, relevance: Any) -> Any:
@@ -276,26 +275,34 @@ def _share(
     import tensorflow as tf
 
     where, whole = step.y_where, branch.whole
-    empty = tf.cast(tf.equal(whole, 0), whole.dtype)
-    divisor = whole + epsilon if epsilon > 0 else whole
-    if branch.exact or epsilon == 0:
-        factor = tf.math.divide_no_nan(tf.cast(weight, whole.dtype), divisor)
-    else:
-        # What is empty up to rounding has contributions left that cancel, which must not be divided by epsilon alone.
-        factor = weight * (1 - empty) / divisor
-    s = node.meet(lambda r, f: r * f, where, [relevance], [factor])
+    filled = _filled(node, where, relevance, whole)
+    factor = weight / (whole + epsilon) if epsilon > 0 else tf.math.divide_no_nan(weight * tf.ones_like(whole), whole)
+    s = node.meet(lambda r, f: r * f, where, [filled], [factor])
+    if epsilon > 0:
+        node.book_total("stabiliser", sign * epsilon * node.replicas.total(s, where))
     if branch.bias is not None:
         _book_bias(node, step, s, sign * branch.bias)
-    if epsilon == 0 and not book:
-        return s
-    # Of an exact branch that is empty, all is the stabiliser's by now.
-    lost = node.replicas.total(node.meet(lambda r, e: r * e, where, [relevance], [weight * empty]), where)
-    if epsilon > 0:
-        held = epsilon * node.replicas.total(s, where)
-        node.book_total("stabiliser", sign * (held - lost if branch.exact else held))
     if book:
-        node.book_total("empty_branch", sign * lost)
+        # Nothing is lost where the masked relevance is the relevance, and then the sums are the same to the last bit.
+        lost = node.replicas.total(relevance, where) - node.replicas.total(filled, where)
+        node.book_total("empty_branch", sign * tf.cast(weight, tf.float64) * lost)
     return s
+
+
+def _filled(node: Node, where: BatchAxis, relevance: Any, whole: Any) -> Any:
+    """Relevance where `whole` is positive, else 0."""
+    import tensorflow as tf
+
+    if node.replicas.targets == 1:
+        return _where_positive(relevance, whole)
+    return node.meet(lambda r, w: r * w, where, [relevance], [tf.cast(whole > 0, relevance.dtype)])
+
+
+def _where_positive(values: Any, of: Any) -> Any:
+    """Values where `of`, of the same shape, is positive, else 0: what a ReLU does to gradients, in one sweep."""
+    import tensorflow as tf
+
+    return tf.raw_ops.ReluGrad(gradients=values, features=of)
 
 
 def _alpha_beta_x(node: Node, step: LinearStep, rule: AlphaBetaX, relevance: Any) -> Any:
@@ -312,7 +319,7 @@ def _alpha_beta_x(node: Node, step: LinearStep, rule: AlphaBetaX, relevance: Any
         (-rule.beta_negative_input, -1, down, weights.positive, None),
     ]
     used = [quadrant for quadrant in quadrants if quadrant[0] != 0]
-    branches = [_Branch(step.map.forward(x, w), b, exact=True) for _, _, x, w, b in used]
+    branches = [_Branch(step.map.forward(x, w), b) for _, _, x, w, b in used]
     whole_weight = sum(weight for weight, *_ in used)
     factor: Any = tf.ones_like(step.z)
     if node.options.empty_branch is EmptyBranchPolicy.RENORMALISE:

@@ -79,6 +79,7 @@ class RelevancePasses:
             value=parameters.target.value,
             targets=self._at_once,
             box=_key(request.box),
+            nonnegative=tuple(name for name, array in request.feed.items() if not np.any(array < 0)),
         )
         name = request.prepared.output.name
         return model.derived(("lrp", name, recipe), lambda: LrpProgram(request.prepared, recipe, request.box))

@@ -44,6 +44,7 @@ class Recipe:
         value: with which value.
         targets: targets per instance.
         box: the least and greatest values of inputs, as bytes, for the key; the arrays are given to the program.
+        nonnegative: the inputs of which no instance has a negative number: rules take fewer products then.
     """
 
     method: LrpPreset | RuleMap
@@ -56,6 +57,7 @@ class Recipe:
     value: TargetValue
     targets: int
     box: Hashable = None
+    nonnegative: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class LrpProgram:
         inputs = self._given = dict(zip(self._names, values, strict=False))
         names = [prepared.target, *(name for name in recipe.layers if self._known(name))]
         target, *tapped = import_frozen(prepared.frozen, inputs, names)
-        view = GraphView(inputs, target, prepared.origins.layer)
+        view = GraphView(inputs, target, prepared.origins.layer, recipe.nonnegative)
         where = view.batch_axis(target)
         if where is None or where.axis != 0 or where.outer != 1:
             raise MethodNotSupported(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,8 @@ class GraphView:
     Args:
         inputs: input name -> the tensor that is read in its place.
         target: the tensor that relevance starts at.
-        layer_of: name of an operation -> name of its layer.
+        layer_of: name of an operation -> name of its layer; empty for one that belongs to none.
+        nonnegative: names of the inputs that hold no negative number.
 
     Attributes:
         order: the operations that the target needs, each after those that it reads from.
@@ -44,7 +45,13 @@ class GraphView:
         place: name of an operation -> its position in `order`.
     """
 
-    def __init__(self, inputs: Mapping[str, Any], target: Any, layer_of: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        inputs: Mapping[str, Any],
+        target: Any,
+        layer_of: Callable[[str], str],
+        nonnegative: Collection[str] = (),
+    ) -> None:
         self.inputs = dict(inputs)
         self.target = target
         self.layer_of = layer_of
@@ -55,7 +62,7 @@ class GraphView:
         self._readers: dict[str, list[Any]] = {}
         self._axes: dict[str, BatchAxis | None] = dict.fromkeys(roots, BatchAxis(0))
         self._constants: dict[str, Array | None] = {}
-        self._nonnegative: set[str] = set()
+        self._nonnegative = {inputs[name].name for name in nonnegative}
         for op in self.order:
             self._look_at(op)
 
