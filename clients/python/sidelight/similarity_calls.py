@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Unpack
 
-from google.protobuf.message import Message
-
+from sidelight.aio_connection import AsyncConnection
 from sidelight.aio_job import AsyncJob
 from sidelight.arrays import Inputs
+from sidelight.connection import Connection, Progress
 from sidelight.job import Job
 from sidelight.linearity_options import instances
 from sidelight.pace import Deadline
@@ -23,17 +22,8 @@ from sidelight.similarity_options import (
 from sidelight.similarity_run import SimilarityRun
 
 
-class SimilarityCalls:
+class SimilarityCalls(Connection):
     """What `sidelight.Client` does about similarity."""
-
-    _explain: Any
-    _max_message_bytes: int
-
-    if TYPE_CHECKING:  # the client has them
-
-        def _call(self, method: Any, request: Any, deadline: Deadline) -> Any: ...
-
-        def _submit(self, request: Message, idempotency_key: str | None, timeout: float | None) -> Job[Any]: ...
 
     @shows_similarity_options
     def similarity(
@@ -41,7 +31,7 @@ class SimilarityCalls:
         model: str,
         x: Inputs | ReferenceSelection,
         *,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
         timeout: float | None = None,
         instances_per_call: int | None = None,
         **options: Unpack[SimilarityOptions],
@@ -165,19 +155,8 @@ class SimilarityCalls:
         return self._submit(request, idempotency_key, timeout)
 
 
-class AsyncSimilarityCalls:
+class AsyncSimilarityCalls(AsyncConnection):
     """What `sidelight.AsyncClient` does about similarity."""
-
-    _explain: Any
-    _max_message_bytes: int
-
-    if TYPE_CHECKING:  # the client has them
-
-        async def _call(self, method: Any, request: Any, deadline: Deadline) -> Any: ...
-
-        async def _submit(
-            self, request: Message, idempotency_key: str | None, timeout: float | None
-        ) -> AsyncJob[Any]: ...
 
     @shows_similarity_options
     async def similarity(
@@ -185,7 +164,7 @@ class AsyncSimilarityCalls:
         model: str,
         x: Inputs | ReferenceSelection,
         *,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
         timeout: float | None = None,
         instances_per_call: int | None = None,
         **options: Unpack[SimilarityOptions],
