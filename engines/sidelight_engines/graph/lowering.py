@@ -8,16 +8,19 @@ Reshape that spells out the fixed batch length then takes what the other lengths
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+import onnx
 import onnx.numpy_helper
 
 from sidelight_engines.errors import OpProblem, UnsupportedOp
 from sidelight_engines.graph.frozen import FrozenGraph
+from sidelight_engines.graph.functions import detach_functions
 from sidelight_engines.graph.onnx_model import OnnxModel, captured_tensors
 from sidelight_engines.graph.onnx_weights import ATTRIBUTE_WEIGHTS
 from sidelight_engines.graph.shape_values import as_shape_value, propagate
 from sidelight_engines.ops import Entry, NodeForm, find, form_of
+from sidelight_engines.ops.bodies import constants_of_body, forms_of_body
 from sidelight_engines.ops.context import LoweringContext, RefusedFormError, Tensor
 from sidelight_engines.ops.layout import as_channels_last, channels_first
 from sidelight_engines.ops.registry import ML_DOMAIN
@@ -108,6 +111,7 @@ class _Lowering:
         self._model = model
         self._tensors: dict[str, Tensor] = {}
         self._shape_values: dict[str, Array] = {}
+        self._constants: Mapping[str, onnx.TensorProto] = model.constants
         self._parameters: list[str] = []
         batches = {spec.shape[0] for spec in model.graph.inputs if spec.shape}
         self._fixed_batch = None if None in batches or len(batches) != 1 else batches.pop()
@@ -125,8 +129,10 @@ class _Lowering:
             for spec in self._model.graph.outputs:
                 if spec.tensor in self._model.constants:
                     self._constant(spec.tensor)
+        graph_def = graph.as_graph_def()
+        detach_functions(graph_def)
         return FrozenGraph(
-            graph_def=graph.as_graph_def(),
+            graph_def=graph_def,
             inputs=inputs,
             tensors={name: tensor.name for name, tensor in self._tensors.items()},
             parameters=tuple(self._parameters),
@@ -146,9 +152,11 @@ class _Lowering:
 
     def _lower_node(self, form: NodeForm, entry: Entry) -> None:
         tf = self._tf
+        self._read_before(form)
         read = tuple(self._read(form, name) for name in form.inputs)
         values = tuple(self._value(name) for name in form.inputs)
-        context = LoweringContext(tf, form, read, values, tuple(self._shape_values.get(name) for name in form.inputs))
+        partials = tuple(self._shape_values.get(name) for name in form.inputs)
+        context = LoweringContext(tf, form, read, values, partials, lambda body, given: self._body(form, body, given))
         scope = node_name(form.name) + "/"
         try:
             with tf.name_scope(scope):
@@ -175,15 +183,42 @@ class _Lowering:
         made = entry.lower(context) if freed is None else freed
         return made if isinstance(made, tuple) else (made,)
 
-    def _read(self, form: NodeForm, name: str) -> Tensor | None:
-        if not name:
-            return None
-        if name not in self._tensors and name not in self._model.constants:
+    def _body(self, form: NodeForm, body: onnx.GraphProto, given: Mapping[str, Tensor]) -> list[Tensor]:
+        """Lowers the graph that a node holds, where TensorFlow traces it."""
+        around = self._tensors, self._constants
+        self._tensors = {**self._tensors, **given}
+        self._constants = constants_of_body(form, body)
+        try:
+            for inner in forms_of_body(form, body):
+                entry = find(inner)
+                if isinstance(entry, OpProblem):
+                    raise UnsupportedOp([entry])
+                if inner.outputs[0] not in self._constants:
+                    self._lower_node(inner, entry)
+            return [self._tensor(form, value.name) for value in body.output]
+        finally:
+            # What was made in there can not be read out here.
+            self._tensors, self._constants = around
+
+    def _read_before(self, form: NodeForm) -> None:
+        """Makes the constants that a body reads from around it, so that they stand outside of it, once."""
+        for value in form.attributes.values():
+            if isinstance(value, onnx.GraphProto):
+                for name in captured_tensors(value):
+                    self._tensor(form, name)
+
+    def _tensor(self, form: NodeForm, name: str) -> Tensor:
+        if name not in self._tensors and name not in self._constants:
             raise UnsupportedOp([form.problem(f"its input {name!r} is made by nothing that is covered")])
         return self._tensors[name] if name in self._tensors else self._constant(name)
 
+    def _read(self, form: NodeForm, name: str) -> Tensor | None:
+        if not name:
+            return None
+        return self._tensor(form, name)
+
     def _constant(self, name: str) -> Tensor:
-        value = onnx.numpy_helper.to_array(self._model.constants[name])
+        value = onnx.numpy_helper.to_array(self._constants[name])
         constant = self._tf.constant(value, name=node_name(name))
         self._tensors[name] = constant
         if name in self._model.parameters:
@@ -192,7 +227,7 @@ class _Lowering:
 
     def _value(self, name: str) -> Array | None:
         """The whole value of a tensor, if it is known."""
-        proto = self._model.constants.get(name)
+        proto = self._constants.get(name)
         if proto is not None:
             value = onnx.numpy_helper.to_array(proto)
             partial = as_shape_value(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -57,9 +57,14 @@ def _infer(proto: onnx.ModelProto) -> dict[str, TensorType]:
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         # Shapes are a help, not a need: both runtimes find them while they run.
         logger.warning("shapes could not be inferred: %s", str(error).partition("\n")[0])
+    return declared_types((*graph.value_info, *graph.input, *graph.output))
+
+
+def declared_types(values: Iterable[onnx.ValueInfoProto]) -> dict[str, TensorType]:
+    """The types that a file declares: tensor name -> type, of those that are tensors of a known element type."""
     return {
         value.name: _tensor_type(value.type.tensor_type)
-        for value in (*graph.value_info, *graph.input, *graph.output)
+        for value in values
         if value.type.HasField("tensor_type") and value.type.tensor_type.elem_type
     }
 

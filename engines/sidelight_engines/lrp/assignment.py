@@ -53,7 +53,7 @@ class Assignment:
         if isinstance(method, LrpPreset):
             self._preset: Preset | None = PRESETS[method]
             self._map = RuleMap()
-            self.sums: Rule = self._preset.sums
+            self.sums: Norm = self._preset.sums
             self.averages: Rule = self._preset.averages
         else:
             self._preset = None

@@ -6,6 +6,7 @@ there are targets, and the ledger is kept per instance; so it must be known whic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,10 +72,16 @@ def _transpose(op: Any, tensor: Any, where: BatchAxis, constant: Constant) -> Ba
 
 
 def _reshape(op: Any, tensor: Any, where: BatchAxis, constant: Constant) -> BatchAxis | None:
+    """By the number of positions before the instances, which a reshape keeps."""
+    lengths, made = tensor.shape.as_list(), op.outputs[0].shape.as_list() if op.outputs[0].shape.rank else []
+    before = lengths[: where.axis]
+    free = [axis for axis, length in enumerate(made) if length is None]
+    if len(free) == 1 and None not in before:
+        outer, left = math.prod(before) * where.outer, math.prod(made[: free[0]])
+        return BatchAxis(free[0], outer // left) if left and outer % left == 0 else None
     if where.axis == 0:
         return where
-    before, after = tensor.shape.as_list()[: where.axis], (op.outputs[0].shape.as_list() or [])[: where.axis]
-    return where if before == after and None not in before else None
+    return where if before == made[: where.axis] and None not in before else None
 
 
 def _expand(op: Any, tensor: Any, where: BatchAxis, constant: Constant) -> BatchAxis | None:

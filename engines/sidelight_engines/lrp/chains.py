@@ -11,6 +11,7 @@ the weights, as canonizers do, but by what the graph computes and not by the ord
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +55,7 @@ class _State:
     Attributes:
         places: where each channel axis of u is by now.
         rank: how many axes there are by now.
+        split: the lengths of the axes that the one channel axis was split into, such as heads; empty if it was not.
     """
 
     places: list[int]
@@ -61,6 +63,7 @@ class _State:
     shape: list[int | None]
     scale: Array | None = None
     bias: Array | None = None
+    split: tuple[int, ...] = ()
     links: list[Any] = field(default_factory=list)
     moves: list[Any] = field(default_factory=list)
 
@@ -115,9 +118,13 @@ def _move(op: Any, state: _State, view: GraphView) -> bool:
     elif op.type == "Reshape":
         length = state.shape[last]
         made = op.outputs[0].shape
-        if state.places != [last] or length is None or made.rank is None or made.as_list()[-1:] != [length]:
+        if state.places != [last] or length is None or made.rank is None:
             return False
-        state.places = [made.rank - 1]
+        parts = _parts(made.as_list(), length)
+        if not parts:
+            return False
+        state.places = list(range(made.rank - len(parts), made.rank))
+        state.split = tuple(parts) if len(parts) > 1 else ()
     elif op.type == "ExpandDims":
         axis = view.constant(op.inputs[1])
         if axis is None:
@@ -141,6 +148,16 @@ def _move(op: Any, state: _State, view: GraphView) -> bool:
     state.rank = op.outputs[0].shape.rank
     state.shape = op.outputs[0].shape.as_list()
     return True
+
+
+def _parts(lengths: list[int | None], whole: int) -> list[int]:
+    """The last axes, as few as hold `whole` positions together; empty if none do."""
+    parts: list[int] = []
+    for length in reversed(lengths):
+        if length is None or math.prod(parts) == whole:
+            break
+        parts.insert(0, length)
+    return parts if math.prod(parts) == whole and whole > 1 else []
 
 
 def _affine(op: Any, tensor: Any, view: GraphView) -> tuple[Array, Array] | None:
@@ -192,6 +209,10 @@ def _held(value: Array, state: _State, linear: LinearMap) -> Array | None:
         return None
     shape = [1] * linear.u.shape.rank
     turned = full.transpose([*state.places, *(axis for axis in range(state.rank) if axis not in state.places)])
+    if state.split:
+        (axis,) = linear.channel_axes
+        shape[axis] = -1
+        return np.broadcast_to(turned.reshape(turned.shape[: len(state.split)]), state.split).reshape(shape)
     for index, axis in enumerate(linear.channel_axes):
         shape[axis] = turned.shape[index]
     # Channel axes are in the order of u's axes, so the values need no other order.

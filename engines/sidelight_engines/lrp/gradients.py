@@ -118,7 +118,7 @@ class _Attribution:
             times_input=method.kind is GradientKind.INPUT_TIMES_GRADIENT,
         )
         prepared = request.prepared
-        key = ("lrp", "gradient", prepared.output.name, recipe)
+        key = ("lrp", "gradient", prepared.output.name, prepared.lengths, recipe)
         return self._model.derived(key, lambda: GradientProgram(prepared, recipe))
 
     def _itself(self, rows: Array, points: Array) -> dict[str, Array]:

@@ -12,7 +12,7 @@ from sidelight_engines.lrp.ledger import Ledger
 from sidelight_engines.lrp.parameters import AttentionRule, EmptyBranchPolicy, LrpFallback
 from sidelight_engines.lrp.replicas import Replicas
 from sidelight_engines.lrp.result import AppliedRule
-from sidelight_engines.lrp.rules import Rule
+from sidelight_engines.lrp.rules import Norm, Rule
 from sidelight_engines.lrp.view import GraphView
 
 Contributions = list[tuple[Any, Any]]
@@ -34,7 +34,7 @@ class Options:
     """
 
     rule_of: Callable[[str], Rule | None]
-    sums: Rule
+    sums: Norm
     averages: Rule
     empty_branch: EmptyBranchPolicy
     fallback: LrpFallback

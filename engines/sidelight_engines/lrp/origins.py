@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from sidelight_engines.graph.graph import Graph, ModelFormat
 from sidelight_engines.graph.lowering import node_name
+from sidelight_engines.graph.unrolling import loop_of
 
 
 class Origins:
@@ -32,6 +33,7 @@ class Origins:
         return next((self._ops[scope] for scope in self._scopes(name) if scope in self._ops), "")
 
     def _scopes(self, name: str) -> Iterator[str]:
+        name = loop_of(name)
         yield name
         parts = name.split("/")
         if self._lowered:

@@ -81,8 +81,9 @@ class RelevancePasses:
             box=_key(request.box),
             nonnegative=tuple(name for name, array in request.feed.items() if not np.any(array < 0)),
         )
-        name = request.prepared.output.name
-        return model.derived(("lrp", name, recipe), lambda: LrpProgram(request.prepared, recipe, request.box))
+        prepared = request.prepared
+        key = ("lrp", prepared.output.name, prepared.lengths, recipe)
+        return model.derived(key, lambda: LrpProgram(prepared, recipe, request.box))
 
     def _rows_per_pass(self, chunking: Chunking) -> int:
         fixed = self._request.prepared.fixed_batch

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from sidelight_engines.errors import InvalidField, MethodNotSupported
 from sidelight_engines.graph.freezing import fold_constants
 from sidelight_engines.graph.frozen import FrozenGraph
 from sidelight_engines.graph.graph import Graph, TensorSpec
+from sidelight_engines.graph.unrolling import has_loops, unroll
 from sidelight_engines.lrp.origins import Origins
 from sidelight_engines.model import Model
+from sidelight_engines.runtime.runtime import Array
+
+Lengths = tuple[tuple[str, tuple[int, ...]], ...]
 
 _METHOD = "layer-wise relevance propagation"
 
@@ -33,6 +40,7 @@ class PreparedGraph:
         shapes: input name -> length of each axis, None where it is free; None if nothing is known.
         unused: names of the inputs that the output does not depend on.
         target_shape: the shape of one instance's logits; None if the file does not tell.
+        lengths: input name and shape of one instance, if loops were unrolled for it; empty if there are none.
     """
 
     graph: Graph
@@ -45,6 +53,7 @@ class PreparedGraph:
     shapes: dict[str, tuple[int | None, ...] | None]
     unused: tuple[str, ...]
     target_shape: tuple[int, ...] | None
+    lengths: Lengths = ()
 
     @property
     def fixed_batch(self) -> int | None:
@@ -70,25 +79,37 @@ def find_output(graph: Graph, name: str) -> TensorSpec:
     return found
 
 
-def prepare(model: Model, output: TensorSpec) -> PreparedGraph:
-    """Cuts the head off, folds constants and drops what the output does not need; kept on the model.
+def prepare(model: Model, output: TensorSpec, inputs: Mapping[str, Array]) -> PreparedGraph:
+    """Cuts the head off, folds constants, unrolls loops and drops what the output does not need; kept on the model.
+
+    Args:
+        model: the model.
+        output: the output that is explained.
+        inputs: input name -> instances; how long they are says how often loops run.
 
     Raises:
         MethodNotSupported: the output depends on no input.
-        UnsupportedOp: the model has operations without a TensorFlow form.
+        UnsupportedOp: the model has operations without a TensorFlow form, or a loop that can not be unrolled.
         GradientCheckFailed: its TensorFlow form disagrees with ONNX Runtime.
     """
     frozen = model.frozen()
-    return model.derived(("lrp", "graph", output.name), lambda: _prepare(model.graph, frozen, output))
+    lengths: Lengths = ()
+    if has_loops(frozen.graph_def):
+        lengths = tuple((name, np.shape(inputs[name])[1:]) for name in frozen.inputs if name in inputs)
+    return model.derived(("lrp", "graph", output.name, lengths), lambda: _prepare(model.graph, frozen, output, lengths))
 
 
-def _prepare(graph: Graph, frozen: FrozenGraph, output: TensorSpec) -> PreparedGraph:
+def _prepare(graph: Graph, frozen: FrozenGraph, output: TensorSpec, lengths: Lengths) -> PreparedGraph:
     import tensorflow as tf
 
     nodes = {node.name: node for node in frozen.graph_def.node}
     origins = Origins(graph)
     target, head = _cut(frozen, nodes, graph.logits.get(output.name), output)
     folded = fold_constants(frozen.graph_def, list(frozen.inputs.values()), [target])
+    if lengths and has_loops(folded):
+        # An array that does not fit its input is refused later, by name.
+        fitted = {_node(frozen.inputs[name]): _fitting(nodes[_node(frozen.inputs[name])], own) for name, own in lengths}
+        folded = fold_constants(unroll(folded, fitted), list(frozen.inputs.values()), [target])
     needed = {_node(source) for node in folded.node for source in node.input} | {_node(target)}
     used = {name: tensor for name, tensor in frozen.inputs.items() if _node(tensor) in needed}
     if not used:
@@ -111,7 +132,18 @@ def _prepare(graph: Graph, frozen: FrozenGraph, output: TensorSpec) -> PreparedG
         shapes=shapes,
         unused=unused,
         target_shape=_target_shape(folded, target),
+        lengths=lengths,
     )
+
+
+def _fitting(placeholder: Any, lengths: tuple[int, ...]) -> list[int | None]:
+    """A placeholder's shape, with the lengths that it leaves free taken from an instance."""
+    import tensorflow as tf
+
+    shape = tf.TensorShape(placeholder.attr["shape"].shape)
+    given = tf.TensorShape([shape[0] if shape.rank else None, *lengths])
+    fitting: list[int | None] = (given if shape.is_compatible_with(given) else shape).as_list()
+    return fitting
 
 
 def _target_shape(graph_def: Any, target: str) -> tuple[int, ...] | None:

@@ -77,7 +77,7 @@ class Preset:
     """
 
     rows: tuple[PresetRow, ...]
-    sums: Rule = Norm()  # noqa: RUF009 - it is frozen
+    sums: Norm = Norm()  # noqa: RUF009 - it is frozen
     averages: Rule = Norm()  # noqa: RUF009
     positive_start: bool = False
 

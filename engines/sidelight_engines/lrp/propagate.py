@@ -60,7 +60,7 @@ def propagate_relevance(
     """
     check_parameters(parameters)
     output = find_output(model.graph, parameters.target.output)
-    prepared = prepare(model, output)
+    prepared = prepare(model, output, inputs)
     request = make_request(model, prepared, inputs, parameters, instances_field)
     if isinstance(parameters.method, GradientMethod):
         result = attribute_by_gradients(model, request, control, chunking)

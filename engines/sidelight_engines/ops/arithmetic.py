@@ -173,11 +173,11 @@ def where(op: LoweringContext) -> Tensor:
 
 def _to_numbers(form: NodeForm) -> str | None:
     # The 8-bit floats and smaller types have saturation rules of their own.
-    return None if form.attributes.get("to") in _CASTS else "casts to text and to small types are not covered"
+    return None if form.attributes.get("to") in DTYPES else "casts to text and to small types are not covered"
 
 
 # TensorProto.DataType -> TensorFlow dtype.
-_CASTS = {
+DTYPES = {
     1: "float32",
     2: "uint8",
     3: "int8",
@@ -198,7 +198,7 @@ _CASTS = {
 def cast(op: LoweringContext) -> Tensor:
     """Converts to another dtype; real numbers round towards zero."""
     x = op.input(0)
-    dtype = _CASTS[op.attribute("to")]
+    dtype = DTYPES[op.attribute("to")]
     # A cast to the same dtype would hand back the tensor itself, and two ONNX values need two tensors.
     return op.tf.identity(x) if x.dtype.name == dtype else op.tf.cast(x, dtype)
 

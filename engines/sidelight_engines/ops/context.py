@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 
 from sidelight_engines.ops.registry import NodeForm
 from sidelight_engines.runtime.runtime import Array
@@ -30,6 +31,7 @@ class LoweringContext:
         values: its inputs as far as they are known: an array of the whole value, None otherwise.
         partials: its integer inputs of rank 0 or 1 as far as they are known: per element the number or
             None; None where nothing is known.
+        body: lowers a graph that the node holds.
     """
 
     tf: Any
@@ -37,6 +39,19 @@ class LoweringContext:
     tensors: tuple[Tensor | None, ...]
     values: tuple[Array | None, ...]
     partials: tuple[Array | None, ...]
+    body: Callable[[onnx.GraphProto, Mapping[str, Tensor]], list[Tensor]]
+
+    def run_body(self, graph: onnx.GraphProto, given: Mapping[str, Tensor]) -> list[Tensor]:
+        """Lowers a graph that the node holds, where it is called.
+
+        Args:
+            graph: the graph.
+            given: name of its input -> tensor.
+
+        Returns:
+            Its outputs.
+        """
+        return self.body(graph, given)
 
     def input(self, index: int) -> Tensor:
         """An input that must be there."""

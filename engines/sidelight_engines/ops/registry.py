@@ -38,6 +38,7 @@ class NodeForm:
         outputs: names of the tensors it makes; "" where an optional one is left out.
         types: tensor name -> declared or inferred type, of the whole model.
         constants: tensor name -> constant value, of the whole model.
+        opsets: operator domain -> version that the file declares.
     """
 
     name: str
@@ -49,6 +50,7 @@ class NodeForm:
     outputs: tuple[str, ...]
     types: Mapping[str, TensorType] = field(default_factory=dict, repr=False)
     constants: Mapping[str, onnx.TensorProto] = field(default_factory=dict, repr=False)
+    opsets: Mapping[str, int] = field(default_factory=dict, repr=False)
 
     def has_input(self, index: int) -> bool:
         """Whether an optional input is given."""
@@ -185,6 +187,7 @@ def form_of(
         tuple(node.output),
         types,
         constants,
+        opsets,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sidelight_engines.ops.context import LoweringContext, RefusedFormError, Tensor
+from sidelight_engines.ops.layout import channels_first, channels_last
 from sidelight_engines.ops.registry import NodeForm, register
 from sidelight_engines.runtime.runtime import Array
 
@@ -24,6 +25,13 @@ _POSITIONS: dict[str, Callable[[Array, float, int], Array]] = {
     "align_corners": lambda x, s, m: x * (m - 1) / (m * s - 1) if m * s > 1 else np.zeros_like(x),
     # Centred on the input where the scaled length was rounded.
     "half_pixel_symmetric": lambda x, s, m: m / 2 * (1 - len(x) / (m * s)) + (x + 0.5) / s - 0.5,
+}
+
+# What TensorFlow calls the modes that it has.
+_BILINEAR = {
+    "align_corners": {"align_corners": True},
+    "asymmetric": {},
+    "half_pixel": {"half_pixel_centers": True},
 }
 
 _ROUNDINGS: dict[str, Callable[[Array], Array]] = {
@@ -115,6 +123,8 @@ def _length(length: int | None, axis: int) -> int:
 def _resized(op: LoweringContext, targets: dict[int, tuple[int, float]], mode: str, rounding: str) -> Tensor:
     tf, x = op.tf, op.input(0)
     kind = op.attribute("mode", "nearest")
+    if kind == "linear" and _is_bilinear(x, targets, mode):
+        return _bilinear(op, targets, mode)
     y = tf.identity(x)
     for axis, (new, scale) in targets.items():
         old = x.shape.as_list()[axis]
@@ -124,11 +134,25 @@ def _resized(op: LoweringContext, targets: dict[int, tuple[int, float]], mode: s
             y = tf.gather(y, index, axis=axis)
             continue
         weights = tf.constant(_weights(op, kind, at, old), y.dtype)
-        moved = tf.tensordot(y, weights, axes=[[axis], [1]])
-        order = list(range(y.shape.rank - 1))
-        order.insert(axis, y.shape.rank - 1)
-        y = tf.transpose(moved, order)
+        last = [*(other for other in range(y.shape.rank) if other != axis), axis]
+        moved = tf.matmul(tf.transpose(y, last), weights, transpose_b=True)
+        y = tf.transpose(moved, np.argsort(last))
     return y
+
+
+def _is_bilinear(x: Tensor, targets: dict[int, tuple[int, float]], mode: str) -> bool:
+    """Whether TensorFlow has an operation that does the same, which relevance propagation knows as interpolation."""
+    if x.shape.rank != 4 or x.dtype != "float32" or not targets or set(targets) - {2, 3}:
+        return False
+    lengths = x.shape.as_list()
+    return mode in _BILINEAR and all(new == lengths[axis] * scale for axis, (new, scale) in targets.items())
+
+
+def _bilinear(op: LoweringContext, targets: dict[int, tuple[int, float]], mode: str) -> Tensor:
+    x = op.input(0)
+    size = [targets[axis][0] if axis in targets else x.shape[axis] for axis in (2, 3)]
+    y = op.tf.raw_ops.ResizeBilinear(images=channels_last(op, x), size=size, **_BILINEAR[mode])
+    return channels_first(op, y)
 
 
 def _weights(op: LoweringContext, kind: str, at: Array, length: int) -> Array:

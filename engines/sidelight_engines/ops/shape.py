@@ -155,6 +155,12 @@ def expand(op: LoweringContext) -> Tensor:
     tf, x, wanted = op.tf, op.input(0), op.value(1)
     if wanted is not None and None not in x.shape.as_list():
         return tf.broadcast_to(x, np.broadcast_shapes(tuple(x.shape), tuple(int(n) for n in wanted)))
+    partial = op.partial(1)
+    if partial is not None and x.shape.num_elements() == 1 and x.shape.rank <= len(partial):
+        # A fill: of its lengths those that are known stay known.
+        given = op.input(1)
+        lengths = [op.tf.cast(given[i], "int32") if n is None else int(n) for i, n in enumerate(partial)]
+        return tf.broadcast_to(x, tf.stack(lengths))
     return tf.broadcast_to(x, tf.broadcast_dynamic_shape(tf.shape(x, "int64"), tf.cast(op.input(1), "int64")))
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from sidelight_engines.errors import InvalidField, UnknownLayer
 from sidelight_engines.graph.frozen import FrozenGraph
+from sidelight_engines.graph.functions import register_functions
 from sidelight_engines.runtime.feeds import checked_feed, run_in_chunks
 from sidelight_engines.runtime.runtime import Array, ForwardPass, Lanes, RuntimeKind
 
@@ -49,6 +50,7 @@ def import_frozen(
     import tensorflow as tf
 
     graph_def = frozen.graph_def if graph_def is None else graph_def
+    register_functions(graph_def)
     read = {_tensor(name) for node in graph_def.node for name in node.input}
     given = {frozen.inputs[name]: tensor for name, tensor in inputs.items()}
     wanted = [frozen.tensor(name) for name in tensors]

@@ -70,7 +70,7 @@ def check(context: MethodContext, payload: bytes) -> bytes:
     """
     task = _Task.read(context, payload)
     check_parameters(task.parameters)
-    prepared = prepare(context.model, find_output(context.model.graph, task.parameters.target.output))
+    prepared = prepare(context.model, find_output(context.model.graph, task.parameters.target.output), task.inputs)
     make_request(context.model, prepared, task.inputs, task.parameters, task.field)
     instances = lrp_pb2.ExplainLrpRequest.FromString(payload).instances
     if instances.WhichOneof("source") != "reference":

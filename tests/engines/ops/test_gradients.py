@@ -117,6 +117,31 @@ CASES = [
     _case("DepthToSpace", 17, _normal(1, 8, 2, 3), blocksize=2, mode="CRD"),
     _case("Resize", 17, X4, None, np.array([1, 1, 1.5, 2], np.float32), mode="linear"),
     _case("Resize", 17, X4, None, np.array([1, 1, 2, 2], np.float32), mode="nearest"),
+    # Recurrence: time, batch, inputs; kernels of 3 hidden units; offsets, lengths, initial states, peepholes.
+    _case("RNN", 14, _normal(4, 2, 3), _normal(1, 3, 3), _normal(1, 3, 3), _normal(1, 6), hidden_size=3),
+    _case(
+        "GRU",
+        14,
+        *(_normal(4, 2, 3), _normal(2, 9, 3), _normal(2, 9, 3), _normal(2, 18), np.array([4, 2], np.int32)),
+        *(_normal(2, 2, 3),),
+        direction="bidirectional",
+        hidden_size=3,
+    ),
+    _case(
+        "GRU",
+        14,
+        *(_normal(4, 2, 3), _normal(1, 9, 3), _normal(1, 9, 3), _normal(1, 18)),
+        linear_before_reset=1,
+        hidden_size=3,
+    ),
+    _case(
+        "LSTM",
+        14,
+        *(_normal(4, 2, 3), _normal(1, 12, 3), _normal(1, 12, 3), _normal(1, 24), np.array([3, 4], np.int32)),
+        *(_normal(1, 2, 3), _normal(1, 2, 3), _normal(1, 9)),
+        direction="reverse",
+        hidden_size=3,
+    ),
 ]
 
 

@@ -30,6 +30,7 @@ from sidelight_engines.ops import registered
 REFUSED = {
     r"cast(like)?_.*(FLOAT8|FLOAT4|INT4|INT2).*": "types that TensorFlow computes nothing with",
     r"(equal|not_equal)_string.*": "text is not a number",
+    r"loop(13_seq|16_seq_none)": "sequences and optional values are not tensors",
     r"identity_(sequence|opt)": "sequences and optional values are not tensors",
     r"batchnorm_.*_training_mode": "the training form makes statistics of the batch",
     r"training_dropout.*": "the training form is random",

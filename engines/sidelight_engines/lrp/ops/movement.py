@@ -69,7 +69,7 @@ def concat(node: Node) -> Contributions:
 @entry("Pad", "PadV2", "SpaceToBatchND")
 def pad(node: Node) -> Contributions:
     """What came to the padding is sink."""
-    return _counted(node, "sink")
+    return counted(node, "sink")
 
 
 @entry("BatchToSpaceND", "DepthToSpace", "MirrorPad", "ReverseV2", "Roll", "SpaceToDepth")
@@ -84,7 +84,7 @@ def taken(node: Node) -> Contributions:
     tensors = [(i, tensor) for i, tensor in enumerate(node.op.inputs) if node.view.carries(tensor)]
     if len(tensors) == len(node.op.inputs) or node.op.type != "Pack":
         return [(tensor, by_gradient(node, i)) for i, tensor in tensors]
-    return _counted(node, "sink")
+    return counted(node, "sink")
 
 
 @entry("ResizeNearestNeighbor")
@@ -162,7 +162,7 @@ def gradients(op: Any, relevance: list[Any]) -> list[Any]:
     return [None if part is None else wide(tf.convert_to_tensor(part)) for part in found]
 
 
-def _counted(node: Node, column: str) -> Contributions:
+def counted(node: Node, column: str) -> Contributions:
     """By the gradient; what it does not hand down is booked."""
     carried = [(i, tensor) for i, tensor in enumerate(node.op.inputs) if node.view.carries(tensor)]
     handed = [(tensor, by_gradient(node, i)) for i, tensor in carried]

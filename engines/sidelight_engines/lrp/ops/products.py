@@ -11,8 +11,8 @@ from sidelight_engines.lrp.view import GraphView
 
 _BOUNDED = frozenset({"Sigmoid", "Softmax"})
 _PASSES = frozenset(
-    {"BroadcastTo", "Cast", "ExpandDims", "Identity", "Mul", "RealDiv", "Reshape", "Squeeze", "StopGradient", "Tile"}
-    | {"Transpose", "ClipByValue", "Minimum", "Maximum"}
+    {"Add", "AddV2", "BroadcastTo", "Cast", "ClipByValue", "ExpandDims", "Identity", "Maximum", "Minimum", "Mul"}
+    | {"RealDiv", "Reshape", "Squeeze", "StopGradient", "Sub", "Tile", "Transpose"}
 )
 
 
@@ -53,7 +53,7 @@ def negate(node: Node) -> Contributions:
 
 
 def is_gate(tensor: Any, view: GraphView) -> bool:
-    """Whether a tensor says how much of another passes: it comes from a sigmoid, hard sigmoid or softmax."""
+    """Whether a tensor says how much of another passes: a sigmoid, hard sigmoid or softmax, or one less it."""
     op = tensor.op
     for _ in range(12):
         if op.type in _BOUNDED or (op.type == "Relu6"):

@@ -64,7 +64,8 @@ def _shares(node: Node, terms: list[Any], made: Any) -> list[Any]:
 
     def along(factor: Any, form: Any = None) -> Any:
         shape = (lambda term: term) if form is None else form
-        return lambda term: node.meet(lambda f, t: f * t, where, [factor], [shape(term)])
+        # A mask is minus infinity where the factor is 0.
+        return lambda term: node.meet(lambda f, t: tf.math.multiply_no_nan(t, f), where, [factor], [shape(term)])
 
     match rule:
         case Epsilon() | Norm():
