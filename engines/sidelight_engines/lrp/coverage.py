@@ -16,14 +16,67 @@ _CONDITIONS = frozenset(
     {"And", "Equal", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "Not", "Or", "Xor"}
 )
 
-ONNX_OPS: frozenset[str] = _HEADS | _CONDITIONS | frozenset(
-    {"Abs", "Add", "AveragePool", "BatchNormalization", "Cast", "Celu", "Clip", "Concat", "Conv", "ConvTranspose"}
-    | {"DepthToSpace", "Div", "Dropout", "Einsum", "Elu", "Erf", "Exp", "Expand", "Flatten", "Gather", "Gelu", "Gemm"}
-    | {"GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MatMul", "Max"}
-    | {"MaxPool", "Mean", "Min", "Mish", "Mul", "Neg", "PRelu", "Pad", "Pow", "ReduceMax", "ReduceMean", "ReduceMin"}
-    | {"ReduceSum", "Relu", "Reshape", "Resize", "Reciprocal", "Selu", "Slice", "Softplus", "Softsign", "SpaceToDepth"}
-    | {"Split", "Sqrt", "Squeeze", "Sub", "Sum", "Swish", "Tanh", "ThresholdedRelu", "Tile", "Transpose", "Unsqueeze"}
-    | {"GRU", "GroupNormalization", "InstanceNormalization", "LSTM", "LayerNormalization", "Loop", "RNN"}
-    | {"RMSNormalization", "ReduceL2", "ReduceSumSquare", "Upsample", "Where"}
+ONNX_OPS: frozenset[str] = (
+    _HEADS
+    | _CONDITIONS
+    | frozenset(
+        {"Abs", "Add", "AveragePool", "BatchNormalization", "Cast", "Celu", "Clip", "Concat", "Conv", "ConvTranspose"}
+        | {
+            "DepthToSpace",
+            "Div",
+            "Dropout",
+            "Einsum",
+            "Elu",
+            "Erf",
+            "Exp",
+            "Expand",
+            "Flatten",
+            "Gather",
+            "Gelu",
+            "Gemm",
+        }
+        | {"GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MatMul", "Max"}
+        | {
+            "MaxPool",
+            "Mean",
+            "Min",
+            "Mish",
+            "Mul",
+            "Neg",
+            "PRelu",
+            "Pad",
+            "Pow",
+            "ReduceMax",
+            "ReduceMean",
+            "ReduceMin",
+        }
+        | {
+            "ReduceSum",
+            "Relu",
+            "Reshape",
+            "Resize",
+            "Reciprocal",
+            "Selu",
+            "Slice",
+            "Softplus",
+            "Softsign",
+            "SpaceToDepth",
+        }
+        | {
+            "Split",
+            "Sqrt",
+            "Squeeze",
+            "Sub",
+            "Sum",
+            "Swish",
+            "Tanh",
+            "ThresholdedRelu",
+            "Tile",
+            "Transpose",
+            "Unsqueeze",
+        }
+        | {"GRU", "GroupNormalization", "InstanceNormalization", "LSTM", "LayerNormalization", "Loop", "RNN"}
+        | {"RMSNormalization", "ReduceL2", "ReduceSumSquare", "Upsample", "Where"}
+    )
 )
 """ONNX's operations, whose TensorFlow form relevance passes."""

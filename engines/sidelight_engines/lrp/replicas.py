@@ -25,8 +25,11 @@ class Replicas:
     """
 
     def __init__(self, targets: int, instances: Any) -> None:
+        import tensorflow as tf
+
         self.targets = targets
         self.instances = instances
+        self._rows = tf.stack([targets, instances, -1])
 
     def meet(
         self, compute: Callable[..., Any], where: BatchAxis, relevance: Sequence[Any], forward: Sequence[Any]
@@ -93,12 +96,11 @@ class Replicas:
             relevance = tf.reshape(tf.matmul(rows, tf.reshape(weights, [last, 1])), tf.shape(relevance)[:-1])
         elif where.axis < relevance.shape.rank - 1 and last is not None and last <= _LONGEST_ROW:
             relevance = tf.reduce_sum(relevance, axis=-1)
-        lengths = _lengths(relevance)
-        shape = [*lengths[: where.axis], where.outer, self.targets, self.instances, -1, *lengths[where.axis + 1 :]]
         if where.axis == 0 and where.outer == 1:
             # The rest is one axis: it is summed in one sweep.
-            apart = tf.reshape(relevance, [self.targets, self.instances, -1])
-            return tf.reduce_sum(tf.cast(apart, tf.float64), axis=2)
+            return tf.reduce_sum(tf.cast(tf.reshape(relevance, self._rows), tf.float64), axis=2)
+        lengths = _lengths(relevance, where.axis)
+        shape = [*lengths[: where.axis], where.outer, self.targets, self.instances, -1, *lengths[where.axis + 1 :]]
         apart = tf.cast(tf.reshape(relevance, shape), tf.float64)
         kept = (where.axis + 1, where.axis + 2)
         return tf.reduce_sum(apart, axis=[axis for axis in range(len(shape)) if axis not in kept])
@@ -107,12 +109,12 @@ class Replicas:
         """Relevance whose batch axis is its first, as (T, n, ...)."""
         import tensorflow as tf
 
-        return tf.reshape(relevance, [self.targets, self.instances, *_lengths(relevance)[1:]])
+        return tf.reshape(relevance, [self.targets, self.instances, *_lengths(relevance, 0)[1:]])
 
     def _split(self, tensor: Any, where: BatchAxis, targets: int) -> Any:
         import tensorflow as tf
 
-        lengths = _lengths(tensor)
+        lengths = _lengths(tensor, where.axis)
         outer = 1 if tensor.shape[where.axis] == 1 else where.outer
         return tf.reshape(tensor, [*lengths[: where.axis], outer, targets, -1, *lengths[where.axis + 1 :]])
 
@@ -125,17 +127,16 @@ class Replicas:
     def _unstack(self, tensor: Any, where: BatchAxis) -> list[Any]:
         import tensorflow as tf
 
-        lengths = _lengths(tensor)
+        lengths = _lengths(tensor, where.axis)
         apart = tf.unstack(self._split(tensor, where, self.targets), self.targets, axis=where.axis + 1)
         return [tf.reshape(part, [*lengths[: where.axis], -1, *lengths[where.axis + 1 :]]) for part in apart]
 
 
-def _lengths(tensor: Any) -> list[Any]:
-    """Lengths of axes: numbers where they are known, else scalar tensors."""
+def _lengths(tensor: Any, left_out: int | None = None) -> list[Any]:
+    """Lengths of axes: numbers where they are known, else scalar tensors; None for the axis that is left out."""
     import tensorflow as tf
 
     static = tensor.shape.as_list()
-    if None not in static:
-        return list(static)
-    dynamic = tf.shape(tensor)
-    return [dynamic[axis] if length is None else length for axis, length in enumerate(static)]
+    computed = [axis for axis, length in enumerate(static) if length is None and axis != left_out]
+    dynamic = tf.shape(tensor) if computed else None
+    return [dynamic[axis] if axis in computed and dynamic is not None else length for axis, length in enumerate(static)]

@@ -53,7 +53,7 @@ def product(node: Node) -> Contributions:
         receivers = [1 if weights[0] else 0]
     node.apply(node.options.attention.value)
     made, where = wide(op.outputs[0]), node.where(op.outputs[0])
-    share, _ = stabilised(node, where, node.relevance, made * len(receivers), node.options.sums.epsilon)
+    share = stabilised(node, where, node.relevance, made * len(receivers), node.options.sums.epsilon)
     handed: Contributions = []
     for position in receivers:
         tensor = op.inputs[position]

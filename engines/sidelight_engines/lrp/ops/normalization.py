@@ -96,7 +96,7 @@ def _by_frozen_roots(node: Node, made: Any, source: Any, roots: list[Any]) -> Co
         (gradient,) = tf.gradients(made, source, tf.cast(s, made.dtype), stop_gradients=roots)
         return wide(tf.convert_to_tensor(gradient))
 
-    share, _ = stabilised(node, where, node.relevance, y, node.options.sums.epsilon)
+    share = stabilised(node, where, node.relevance, y, node.options.sums.epsilon)
     # The gradient is linear in what is sent back, so its own gradient is the way there: A x.
     probe = tf.zeros_like(y)
     (forward,) = tf.gradients(transposed(probe), probe, x)
@@ -131,7 +131,7 @@ def batch_normalization(node: Node) -> Contributions:
         mean, variance = (tf.reshape(tf.cast(tensor, x.dtype), form) for tensor in op.inputs[3:5])
     factor = scale * tf.math.rsqrt(variance + op.get_attr("epsilon"))
     node.apply(node.options.sums)
-    share, _ = stabilised(node, where, node.relevance, y, node.options.sums.epsilon)
+    share = stabilised(node, where, node.relevance, y, node.options.sums.epsilon)
 
     def meet(compute: Any, relevance: Any, forward: Any) -> Any:
         return node.meet(compute, where, [relevance], [forward])
