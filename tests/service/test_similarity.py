@@ -67,6 +67,24 @@ PLAIN = helper.make_model(
 )
 LINEAR = dense_network([FEATURES, 3], softmax=False)
 
+# One matrix that is used by two layers: softmax(relu(x w) w).
+TWICE = helper.make_model(
+    helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["a"]),
+            helper.make_node("Relu", ["a"], ["r"]),
+            helper.make_node("MatMul", ["r", "w"], ["z"]),
+            helper.make_node("Softmax", ["z"], ["p"]),
+        ],
+        "twice",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", FEATURES])],
+        [helper.make_tensor_value_info("p", TensorProto.FLOAT, ["n", FEATURES])],
+        [numpy_helper.from_array(np.random.default_rng(3).standard_normal((FEATURES, FEATURES), np.float32), "w")],
+    ),
+    opset_imports=[helper.make_opsetid("", 17)],
+    ir_version=8,
+)
+
 
 @pytest.fixture(scope="module")
 async def digits(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
@@ -78,6 +96,7 @@ async def digits(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
     put_model(models, "small", 1, dense_network([FEATURES, 8, 3]))
     put_model(models, "linear", 1, LINEAR)
     put_model(models, "plain", 1, PLAIN)
+    put_model(models, "twice", 1, TWICE)
     for version in (1, 2):
         put_model(models, "pair", version, dense_network([FEATURES, 8, 3], seed=version))
     settings = Settings(
@@ -89,7 +108,7 @@ async def digits(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
         version_policies={"pair": "all"},
     )
     async with running(settings) as server:
-        await server.until_available("digits", "saved", "small", "linear", "plain", "pair")
+        await server.until_available("digits", "saved", "small", "linear", "plain", "twice", "pair")
         await put_references(server)
         await put_references(server, "bare", labels=False)
         await put_references(server, "large", copies=50)
@@ -445,6 +464,19 @@ async def test_a_gradient_of_zero_is_warned_of(digits: Running) -> None:
     assert warning.code == "GRADIENT_ZERO"
     assert "2 of 3 instances is zero, first that of instance 0" in warning.message
     assert [ranking.most_similar[0].score for ranking in response.rankings] == [0, pytest.approx(1, abs=1e-6), 0]
+
+
+async def test_layers_whose_gradients_are_kept_whole_are_named(digits: Running) -> None:
+    x = np.random.default_rng(8).random((4, FEATURES), np.float32)
+    await digits.references.CreateReference(iter(upload("few", x, np.arange(4))))
+
+    response = await digits.explain.ExplainSimilarity(similarity_request("twice", x[:1], np.array([0]), "few"))
+
+    (warning,) = response.provenance.warnings
+    assert warning.code == "GRADIENTS_KEPT_WHOLE"
+    assert "could not be factored" in warning.message
+    assert response.rankings[0].most_similar[0].index == 0
+    assert response.rankings[0].most_similar[0].score == pytest.approx(1, abs=1e-6)
 
 
 def test_the_front_process_needs_no_engine_of_similarity() -> None:

@@ -259,6 +259,14 @@ class _Task:
     def warnings(self, result: SimilarityResult) -> list[explanation_pb2.Warning]:
         """What a reader of the result should know."""
         said = zero_gradient_warnings([ranking.gradient_norm for ranking in result.rankings])
+        if result.materialised_layers:
+            said.append(
+                explanation_pb2.Warning(
+                    code="GRADIENTS_KEPT_WHOLE",
+                    message=f"the gradients of {', '.join(result.materialised_layers)} could not be factored, so each "
+                    "example's was kept whole: the scores are as exact, and took more time and memory",
+                )
+            )
         indexes = [found.references for found in self.found if isinstance(found.references, GradientIndex)]
         if any(index.header.precision is Precision.FLOAT16 for index in indexes):
             said.append(
