@@ -2,9 +2,9 @@
 
     python -m benchmarks.lrp_conservation --innvestigate-python P --zennit-python Q [--images digits.npz]
 
-Writes `docs/lrp-conservation.md`. The network is that of iNNvestigate's issue 116: two convolutions of 32 filters and
-two dense layers over 28 x 28 pixels, trained here; the figure is the issue's own, the largest |sum R - f| / |f| over
-images, of the class with the largest logit f.
+Writes `docs/lrp-conservation.md`, which names the complaint. Its network is two convolutions of 32 filters and two
+dense layers over 28 x 28 pixels, trained here; its figure is the largest |sum R - f| / |f| over images, of the class
+with the largest logit f.
 """
 
 from __future__ import annotations
