@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sidelight_engines.errors import GradientCheckFailed, MethodNotSupported, ModelInvalid, OpProblem, UnsupportedOp
 from sidelight_engines.graph.frozen import FrozenGraph
@@ -17,6 +17,9 @@ from sidelight_engines.graph.onnx_model import OnnxModel, read_onnx_model
 from sidelight_engines.runtime.gradient_check import CheckState, GradientCheck, check_gradient_form
 from sidelight_engines.runtime.onnx_runtime import OnnxRuntime
 from sidelight_engines.runtime.runtime import Runtime, RuntimeKind
+
+if TYPE_CHECKING:
+    from sidelight_engines.runtime.tensorflow_runtime import TensorFlowRuntime
 
 FILES = {ModelFormat.ONNX: "model.onnx", ModelFormat.SAVED_MODEL: "saved_model.pb"}
 """The file of a version folder that makes it a model, by format."""
@@ -122,13 +125,25 @@ class Model:
             UnsupportedOp: the ONNX model has operations that are not covered.
             GradientCheckFailed: its TensorFlow form disagrees with ONNX Runtime.
         """
+        return self._differentiable().frozen
+
+    def gradient_passes_at_once(self) -> int:
+        """How many passes through the TensorFlow graph at a time fill the processors.
+
+        Raises:
+            UnsupportedOp: see `frozen`.
+            GradientCheckFailed: see `frozen`.
+        """
+        return self._differentiable().at_once
+
+    def _differentiable(self) -> TensorFlowRuntime:
         # It imports TensorFlow.
         from sidelight_engines.runtime.tensorflow_runtime import TensorFlowRuntime
 
         runtime = self.runtime(RuntimeKind.TENSORFLOW)
         if not isinstance(runtime, TensorFlowRuntime):
             raise MethodNotSupported("differentiation", f"{runtime.kind.value} evaluates it")
-        return runtime.frozen
+        return runtime
 
     def derived(self, key: Hashable, make: Callable[[], T]) -> T:
         """What an explainer makes of the model once and uses again, such as a traced function.

@@ -10,6 +10,8 @@ from sidelight_engines.lrp.measures import entropy, gini
 from sidelight_engines.lrp.result import Explained, LedgerEntry, Relevance
 from sidelight_engines.runtime.runtime import Array
 
+_NUMBERS_AT_ONCE = 2**16
+
 
 def explain(inputs: Sequence[Relevance], total: LedgerEntry, logits: Array, classes: Array) -> tuple[Explained, ...]:
     """Sums up.
@@ -25,12 +27,15 @@ def explain(inputs: Sequence[Relevance], total: LedgerEntry, logits: Array, clas
     """
     n, targets = logits.shape
     sparse, spread, size = (np.zeros((n, targets)) for _ in range(3))
-    for row in range(n):
-        # One instance at a time: float64 copies of all at once would double what the result takes.
-        flat = [np.abs(part.values[row].reshape(targets, -1)) for part in inputs]
-        magnitudes = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
-        sparse[row], spread[row] = gini(magnitudes), entropy(magnitudes)
-        size[row] = magnitudes.sum(axis=1, dtype=np.float64)
+    per_instance = sum(part.values[:1].size for part in inputs)
+    # A few instances at a time: float64 copies of all at once would double what the result takes.
+    step = max(1, _NUMBERS_AT_ONCE // max(1, per_instance))
+    for first in range(0, n, step):
+        rows = slice(first, first + step)
+        flat = [np.abs(part.values[rows].reshape(-1, targets, part.values[:1].size // targets)) for part in inputs]
+        magnitudes = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=2)
+        sparse[rows], spread[rows] = gini(magnitudes), entropy(magnitudes)
+        size[rows] = magnitudes.sum(axis=2, dtype=np.float64)
     scale = np.maximum(np.abs(total.relevance_out), size)
     gap = np.divide(
         np.abs(total.relevance_out - total.relevance_in), scale, out=np.zeros((n, targets)), where=scale > 0

@@ -13,11 +13,11 @@ def gini(magnitudes: Array) -> Array:
     Args:
         magnitudes: (..., k), at least 0. Where all are 0 the index is 0.
     """
-    ordered = np.sort(magnitudes.astype(np.float64), axis=-1)
+    ordered = np.sort(magnitudes, axis=-1).astype(np.float64)
     k = ordered.shape[-1]
     total = ordered.sum(axis=-1)
-    ranks = np.arange(1, k + 1)
-    weighted = ((2 * ranks - k - 1) * ordered).sum(axis=-1)
+    ranks = np.arange(1, k + 1, dtype=np.float64)
+    weighted = ordered @ (2 * ranks - k - 1)
     index: Array = np.divide(weighted, k * total, out=np.zeros_like(total), where=total > 0)
     return index
 
@@ -29,8 +29,11 @@ def entropy(magnitudes: Array) -> Array:
         magnitudes: (..., k), at least 0.
     """
     wide = magnitudes.astype(np.float64)
-    total = wide.sum(axis=-1, keepdims=True)
-    shares = np.divide(wide, total, out=np.zeros_like(wide), where=total > 0)
-    logarithms = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
-    found: Array = -(shares * logarithms).sum(axis=-1)
+    total = wide.sum(axis=-1)
+    # sum_i -p_i log p_i with p_i = m_i / total; a logarithm of 0 never counts, as it is taken 0 times.
+    logarithms = np.log(np.where(wide > 0, wide, 1.0))
+    weighted = np.einsum("...k,...k->...", wide, logarithms)
+    some = total > 0
+    whole = np.where(some, total, 1.0)
+    found: Array = np.where(some, np.log(whole) - weighted / whole, 0.0)
     return np.maximum(found, 0.0)

@@ -14,6 +14,7 @@ from sidelight_engines.lrp.replicas import Replicas
 from sidelight_engines.lrp.result import AppliedRule
 from sidelight_engines.lrp.rules import Norm, Rule
 from sidelight_engines.lrp.view import GraphView
+from sidelight_engines.lrp.zeros import Zeros
 
 Contributions = list[tuple[Any, Any]]
 """What an operation hands down: (tensor that it reads, relevance)."""
@@ -54,6 +55,7 @@ class Walking:
         applied: the rules of operations, in the order of propagation.
         passed: tensor name -> relevance, of every tensor that relevance has passed.
         adopted: name of an operation that belongs to no layer -> the layer that reads from it.
+        zeros: where relevance is known to be 0.
     """
 
     view: GraphView
@@ -63,6 +65,7 @@ class Walking:
     applied: list[AppliedRule] = field(default_factory=list)
     passed: dict[str, Any] = field(default_factory=dict)
     adopted: dict[str, str] = field(default_factory=dict)
+    zeros: Zeros = field(default_factory=Zeros)
 
     def layer_of(self, op: str) -> str:
         """The layer of an operation; one that belongs to none counts to the layer that reads from it."""

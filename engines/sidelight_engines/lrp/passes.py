@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from sidelight_engines.lrp.result import LedgerEntry, LrpResult, Relevance
 from sidelight_engines.lrp.start import StartKind
 from sidelight_engines.model import Model
 from sidelight_engines.runtime.runtime import Array
+from sidelight_engines.runtime.side_by_side import side_by_side
 
 # More targets at once make wider tensors without sharing more.
 _TARGETS_AT_ONCE = 8
@@ -42,7 +43,7 @@ class RelevancePasses:
         self._control = control
         self._at_once = min(request.targets, _TARGETS_AT_ONCE)
         self._program = self._traced(model)
-        self._rows = self._rows_per_pass(chunking)
+        self._rows, self._lanes = self._cut(chunking, model.gradient_passes_at_once())
         self._layer_of = {tensor: name for name, tensor in request.tensors.items()}
 
     def run(self) -> LrpResult:
@@ -55,14 +56,30 @@ class RelevancePasses:
         """
         request = self._request
         whole = _Whole(request, self._program)
-        for first in range(0, request.rows, self._rows):
-            count = min(self._rows, request.rows - first)
-            for target in range(0, request.targets, self._at_once):
-                self._control.checkpoint()
-                passed = self._pass(first, count, target)
-                whole.put(passed, first, count, target, min(self._at_once, request.targets - target))
-            self._control.progress(first + count, request.rows)
+        parts = self._parts()
+        todo = (self._started(*part) for part in parts)
+        for (first, count, target), passed in zip(parts, side_by_side(todo, self._lanes), strict=True):
+            self._check(passed, first, count)
+            width = min(self._at_once, request.targets - target)
+            whole.put(passed, first, count, target, width)
+            if target + width == request.targets:
+                self._control.progress(first + count, request.rows)
         return whole.result(self.forward_rows)
+
+    def _parts(self) -> list[tuple[int, int, int]]:
+        """(First instance, instances, first target) of each pass."""
+        request, rows = self._request, self._rows
+        return [
+            (first, min(rows, request.rows - first), target)
+            for first in range(0, request.rows, rows)
+            for target in range(0, request.targets, self._at_once)
+        ]
+
+    def _started(self, first: int, count: int, target: int) -> Callable[[], Passed]:
+        self._control.checkpoint()
+        feed, given = self._feed(first, count, target)
+        self.forward_rows += len(next(iter(feed.values())))
+        return lambda: self._program(feed, given)
 
     def _traced(self, model: Model) -> LrpProgram:
         request, parameters = self._request, self._request.parameters
@@ -85,29 +102,27 @@ class RelevancePasses:
         key = ("lrp", prepared.output.name, prepared.lengths, recipe)
         return model.derived(key, lambda: LrpProgram(prepared, recipe, request.box))
 
-    def _rows_per_pass(self, chunking: Chunking) -> int:
-        fixed = self._request.prepared.fixed_batch
-        needed = self._program.row_bytes * (fixed or 1)
+    def _cut(self, chunking: Chunking, at_once: int) -> tuple[int, int]:
+        """How many instances a pass takes, and how many passes run at a time."""
+        fixed, row_bytes = self._request.prepared.fixed_batch, self._program.row_bytes
+        needed = row_bytes * (fixed or 1)
         if needed > chunking.memory_bytes:
             remedy = "explain fewer classes at a time, or let the server grant more memory"
             raise MemoryLimitExceeded(needed, chunking.memory_bytes, remedy)
-        return fixed or max(1, min(chunking.rows, chunking.memory_bytes // self._program.row_bytes))
+        lanes = min(at_once, chunking.memory_bytes // needed)
+        return fixed or min(chunking.rows, chunking.memory_bytes // (lanes * row_bytes)), lanes
 
-    def _pass(self, first: int, count: int, target: int) -> Passed:
+    def _feed(self, first: int, count: int, target: int) -> tuple[dict[str, Array], Array | None]:
         request = self._request
         fixed = request.prepared.fixed_batch
         # A batch of fixed length is filled up with its last row, the last targets with the first of all.
         at = np.minimum(np.arange(first, first + (fixed or count)), first + count - 1)
         plain = fixed is None
         feed = {name: array[first : first + count] if plain else array[at] for name, array in request.feed.items()}
-        given = None
-        if request.given is not None:
-            chosen = np.arange(target, target + self._at_once) % request.targets
-            given = request.given[chosen][:, at]
-        self.forward_rows += len(at)
-        passed = self._program(feed, given)
-        self._check(passed, first, count)
-        return passed
+        if request.given is None:
+            return feed, None
+        chosen = np.arange(target, target + self._at_once) % request.targets
+        return feed, request.given[chosen][:, at]
 
     def _check(self, passed: Passed, first: int, count: int) -> None:
         request = self._request

@@ -105,6 +105,22 @@ class Replicas:
         kept = (where.axis + 1, where.axis + 2)
         return tf.reduce_sum(apart, axis=[axis for axis in range(len(shape)) if axis not in kept])
 
+    def channel_totals(self, relevance: Any) -> Any:
+        """The sums over everything but targets, instances and the last axis, (T, n, channels) float64.
+
+        Args:
+            relevance: what is summed; its first axis holds targets and instances.
+        """
+        import tensorflow as tf
+
+        lengths = relevance.shape.as_list()
+        between = len(lengths) - 2
+        if between > 0 and lengths[1] is not None and lengths[1] <= _LONGEST_ROW:
+            relevance, between = tf.reduce_sum(relevance, axis=1), between - 1
+        wide = tf.cast(relevance, tf.float64)
+        summed = tf.reduce_sum(wide, axis=list(range(1, 1 + between))) if between else wide
+        return tf.reshape(summed, [self.targets, self.instances, lengths[-1]])
+
     def apart(self, relevance: Any) -> Any:
         """Relevance whose batch axis is its first, as (T, n, ...)."""
         import tensorflow as tf

@@ -78,6 +78,7 @@ class _Walk:
         if parts is None:
             return self._walking.passed.get(tensor)
         whole = parts[0] if len(parts) == 1 else tf.add_n(parts)
+        self._walking.zeros.after_sum(parts, whole)
         self._walking.passed[tensor] = whole
         return whole
 
@@ -91,7 +92,9 @@ class _Walk:
             self._hand_down(node, _through_chain(node, chain, came[0], self._pass_layers))
             return
         node = Node(op, self._walking, came)
-        self._hand_down(node, self._contributions(node))
+        handed = self._contributions(node)
+        self._walking.zeros.after_op(op, came, handed)
+        self._hand_down(node, handed)
 
     def _contributions(self, node: Node) -> Contributions:
         op = node.op
@@ -170,13 +173,16 @@ def _through_chain(node: Node, chain: Chain, relevance: Any, pass_layers: Any) -
         if link in chain.moves:
             relevance = move_back(Node(link, node.walking, [relevance]), relevance)
     node.keep(chain.map.u, relevance)
-    step = _step(node, chain)
+    active = None if chain.moves else node.walking.zeros.active(relevance, chain.end.outputs[0])
+    step = _step(node, chain, active)
     rule = node.rule() or node.options.averages
     node.apply(rule)
-    return [(chain.map.x, distribute(node, step, rule, relevance))]
+    handed = distribute(node, step, rule, relevance)
+    node.walking.zeros.after_rule(rule, handed, chain.map.x)
+    return [(chain.map.x, handed)]
 
 
-def _step(node: Node, chain: Chain) -> LinearStep:
+def _step(node: Node, chain: Chain, active: Any) -> LinearStep:
     import tensorflow as tf
 
     linear, view = chain.map, node.view
@@ -197,6 +203,7 @@ def _step(node: Node, chain: Chain) -> LinearStep:
         y=y,
         bias=bias,
         nonnegative=view.nonnegative(linear.x),
+        active=None if active is None else wide(active),
         x_where=node.where(linear.x),
         y_where=node.where(linear.u),
     )

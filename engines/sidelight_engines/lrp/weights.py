@@ -28,6 +28,11 @@ class Weights:
             self._made["plain"] = graph_tensor
 
     @property
+    def constant(self) -> bool:
+        """Whether the weights are known, and not computed by the graph."""
+        return isinstance(self._value, np.ndarray)
+
+    @property
     def plain(self) -> Any:
         """W."""
         return self._form("plain", lambda w: w)
@@ -57,11 +62,15 @@ class Weights:
         """1 in the shape of W."""
         return self._form("ones", lambda w: w * 0 + 1)
 
+    def favoured(self, gamma: float) -> Any:
+        """W + gamma W+."""
+        return self._form(f"favoured {gamma!r}", lambda w: w + gamma * ((abs(w) + w) / 2))
+
     def _form(self, name: str, make: Callable[[Any], Any]) -> Any:
         import tensorflow as tf
 
         if name not in self._made:
-            if isinstance(self._value, np.ndarray):
+            if self.constant:
                 # Outside the function: it is read by reference there, not copied into the graph.
                 with tf.init_scope():
                     self._made[name] = tf.constant(make(self._value.astype(self._dtype.as_numpy_dtype)))

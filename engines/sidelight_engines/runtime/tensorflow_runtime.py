@@ -100,6 +100,11 @@ class TensorFlowRuntime:
         """The graph."""
         return self._frozen
 
+    @property
+    def at_once(self) -> int:
+        """How many computations at a time fill the processors; see Lanes."""
+        return self._lanes
+
     def forward(self, tensors: Sequence[str]) -> ForwardPass:
         """Prepares a forward pass that fetches these tensors.
 

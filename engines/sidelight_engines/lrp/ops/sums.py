@@ -33,6 +33,9 @@ def add(node: Node) -> Contributions:
         part = share(tf.broadcast_to(term, tf.shape(made)) if term.shape != made.shape else term)
         if node.view.carries(tensor):
             handed.append((tensor, reduced(node, part, tensor)))
+            if handed[-1][1] is part:
+                # A share of the sum is a multiple of the operand.
+                node.walking.zeros.note(part, tensor)
         else:
             node.book("bias" if _per_channel(tensor, made) else "sink", part, where)
     return handed

@@ -1,0 +1,217 @@
+"""Alpha-beta: contributions of each sign normalised by themselves.
+
+Alpha-beta needs at most one forward product beyond those of the model and two back, by the identity
+
+    P_j = sum_i z_ij+ = (sum_i |x_i| |w_ij| + z_j) / 2,      |N_j| = (sum_i |x_i| |w_ij| - z_j) / 2
+
+and, where x is never negative, P_j = sum_i x_i w_ij+ directly. A difference that rounding alone explains counts as
+empty, and empty branches are masked before anything is divided by them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sidelight_engines.lrp.batch_axis import BatchAxis
+from sidelight_engines.lrp.distribution.step import LinearStep, book_shares, by_input, divided
+from sidelight_engines.lrp.node import Node
+from sidelight_engines.lrp.parameters import EmptyBranchPolicy
+from sidelight_engines.lrp.rules import AlphaBeta, AlphaBetaX
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """The magnitudes of one sign's contributions.
+
+    Attributes:
+        inputs: sum_i |z_ij+| or sum_i |z_ij-|.
+        bias: b+ or |b-|, broadcasting; None for none.
+    """
+
+    inputs: Any
+    bias: Any
+
+    @property
+    def whole(self) -> Any:
+        return self.inputs if self.bias is None else self.inputs + self.bias
+
+
+def _branches(step: LinearStep, ignore_bias: bool, both: bool) -> tuple[_Branch, _Branch | None]:
+    import tensorflow as tf
+
+    weights, bias = step.weights, None if ignore_bias else step.bias
+    if step.nonnegative:
+        positive = step.map.forward(step.x, weights.positive)
+        magnitude = None
+    else:
+        magnitude = step.map.forward(tf.abs(step.x), weights.absolute)
+        positive = _difference(magnitude + step.z, magnitude) / 2
+    first = _Branch(positive, None if bias is None else tf.nn.relu(bias))
+    if not both:
+        return first, None
+    if magnitude is None:
+        negative = _difference(positive - step.z, positive)
+    else:
+        negative = _difference(magnitude - step.z, magnitude) / 2
+    return first, _Branch(negative, None if bias is None else tf.nn.relu(-bias))
+
+
+def _difference(value: Any, scale: Any) -> Any:
+    """A difference of sums as large as `scale`, 0 where rounding alone may have made it."""
+    return _where_positive(value, value - _rounding(value) * scale)
+
+
+def _rounding(values: Any) -> float:
+    """How large a difference of two sums can be, relative to them, by rounding alone."""
+    import tensorflow as tf
+
+    return 1e-14 if values.dtype == tf.float64 else 1e-6
+
+
+def by_sign_of_contribution(node: Node, step: LinearStep, rule: AlphaBeta, relevance: Any) -> Any:
+    """Alpha-beta by the sign of z_ij."""
+    import tensorflow as tf
+
+    where = step.y_where
+    renormalise = node.options.empty_branch is EmptyBranchPolicy.RENORMALISE
+    active = step.active_for(rule.ignore_bias)
+    if active is not None and step.nonnegative and not renormalise:
+        return _over_active(node, step, rule, relevance, active)
+    positive, negative = _branches(step, rule.ignore_bias, rule.beta != 0 or renormalise)
+    alpha: Any = tf.constant(rule.alpha, step.x.dtype)
+    beta: Any = tf.constant(rule.beta, step.x.dtype)
+    if renormalise and negative is not None:
+        # An empty branch leaves all to the other.
+        no_positive, no_negative = positive.whole == 0, negative.whole == 0
+        alpha = tf.where(no_negative, tf.ones_like(step.z), alpha)
+        beta = tf.where(no_negative, tf.zeros_like(step.z), beta)
+        beta = tf.where(no_positive, -tf.ones_like(step.z), beta)
+        alpha = tf.where(no_positive, tf.zeros_like(step.z), alpha)
+        lost = tf.cast(no_positive & no_negative, step.z.dtype)
+        node.book("empty_branch", node.meet(lambda r, e: r * e, where, [relevance], [lost]), where)
+    s_positive = _share(node, step, rule.epsilon, positive, alpha, 1, relevance, not renormalise)
+    if negative is None:
+        if step.nonnegative:
+            return by_input(node, step, step.x, step.back(s_positive, step.weights.positive))
+        s_negative = None
+    else:
+        s_negative = _share(node, step, rule.epsilon, negative, beta, -1, relevance, not renormalise)
+        if step.nonnegative:
+            back = step.back(s_positive, step.weights.positive) - step.back(s_negative, step.weights.negative)
+            return by_input(node, step, step.x, back)
+    # z+ = (|z| + z) / 2, |z-| = (|z| - z) / 2.
+    added = s_positive if s_negative is None else s_positive + s_negative
+    taken = s_positive if s_negative is None else s_positive - s_negative
+    plain, absolute = step.back(added, step.weights.plain), step.back(taken, step.weights.absolute)
+    return node.meet(lambda p, a, x: (p * x + a * tf.abs(x)) / 2, step.x_where, [plain, absolute], [step.x])
+
+
+def _over_active(node: Node, step: LinearStep, rule: AlphaBeta, relevance: Any, active: Any) -> Any:
+    """Where neither inputs nor sums are negative: the positive branch is never empty, and the sum is their difference.
+
+    A sum of numbers that are not positive is not positive in whatever order it is rounded, so y > 0 says that one of
+    the positive branch is.
+    """
+    where, weights, bias = step.y_where, step.weights, step.bias
+    up, down = (None, None) if bias is None else _parts(bias)
+    positive = _Branch(step.map.forward(step.x, weights.positive), up).whole
+    s = divided(node, where, relevance, positive, rule.epsilon)
+    book_shares(node, step, s if rule.alpha == 1 else rule.alpha * s, rule.epsilon, up)
+    share = step.back(s, weights.positive)
+    if rule.alpha != 1:
+        share *= rule.alpha
+    if rule.beta == 0:
+        return by_input(node, step, step.x, share)
+    negative = positive - active
+    held = filled(node, where, relevance, negative - _rounding(negative) * positive)
+    s = divided(node, where, held, negative, rule.epsilon)
+    if rule.beta != 1:
+        s *= rule.beta
+    book_shares(node, step, s, rule.epsilon, down, sign=-1)
+    lost = node.replicas.total(relevance, where) - node.replicas.total(held, where)
+    node.book_total("empty_branch", -rule.beta * lost)
+    return by_input(node, step, step.x, share - step.back(s, weights.negative))
+
+
+def _parts(bias: Any) -> tuple[Any, Any]:
+    import tensorflow as tf
+
+    return tf.nn.relu(bias), tf.nn.relu(-bias)
+
+
+def _share(
+    node: Node, step: LinearStep, epsilon: float, branch: _Branch, weight: Any, sign: int, relevance: Any, book: bool
+) -> Any:
+    """Weight R / (whole + epsilon), 0 where the branch is empty; books the branch's bias, stabiliser and emptiness."""
+    import tensorflow as tf
+
+    where, whole = step.y_where, branch.whole
+    held = filled(node, where, relevance, whole)
+    factor = weight / (whole + epsilon) if epsilon > 0 else tf.math.divide_no_nan(weight * tf.ones_like(whole), whole)
+    s = node.meet(lambda r, f: r * f, where, [held], [factor])
+    book_shares(node, step, s, epsilon, branch.bias, sign)
+    if book:
+        # Nothing is lost where the masked relevance is the relevance, and then the sums are the same to the last bit.
+        lost = node.replicas.total(relevance, where) - node.replicas.total(held, where)
+        node.book_total("empty_branch", sign * tf.cast(weight, tf.float64) * lost)
+    return s
+
+
+def filled(node: Node, where: BatchAxis, relevance: Any, whole: Any) -> Any:
+    """Relevance where `whole` is positive, else 0."""
+    import tensorflow as tf
+
+    if node.replicas.targets == 1:
+        return _where_positive(relevance, whole)
+    return node.meet(lambda r, w: r * w, where, [relevance], [tf.cast(whole > 0, relevance.dtype)])
+
+
+def _where_positive(values: Any, of: Any) -> Any:
+    """Values where `of`, of the same shape, is positive, else 0: what a ReLU does to gradients, in one sweep."""
+    import tensorflow as tf
+
+    return tf.raw_ops.ReluGrad(gradients=values, features=of)
+
+
+def by_quadrants(node: Node, step: LinearStep, rule: AlphaBetaX, relevance: Any) -> Any:
+    """Alpha-beta by the signs of x_i and w_ij."""
+    import tensorflow as tf
+
+    weights, where = step.weights, step.y_where
+    up, down = tf.nn.relu(step.x), tf.nn.relu(-step.x)
+    bias = None if rule.ignore_bias else step.bias
+    # (weight in the sum, sign of z, input, weights, bias): a bias is the weight of an input that is 1.
+    quadrants = [
+        (rule.alpha_positive_input, 1, up, weights.positive, None if bias is None else tf.nn.relu(bias)),
+        (rule.alpha_negative_input, 1, down, weights.negative, None),
+        (-rule.beta_positive_input, -1, up, weights.negative, None if bias is None else tf.nn.relu(-bias)),
+        (-rule.beta_negative_input, -1, down, weights.positive, None),
+    ]
+    used = [quadrant for quadrant in quadrants if quadrant[0] != 0]
+    branches = [_Branch(step.map.forward(x, w), b) for _, _, x, w, b in used]
+    whole_weight = sum(weight for weight, *_ in used)
+    factor: Any = tf.ones_like(step.z)
+    if node.options.empty_branch is EmptyBranchPolicy.RENORMALISE:
+        left = tf.add_n(
+            [
+                tf.cast(branch.whole > 0, step.z.dtype) * quadrant[0]
+                for quadrant, branch in zip(used, branches, strict=True)
+            ]
+        )
+        factor = tf.where(left == 0, tf.ones_like(left), tf.math.divide_no_nan(whole_weight * tf.ones_like(left), left))
+    total = None
+    given: Any = tf.zeros_like(step.z)
+    for (weight, _, x, w, _), branch in zip(used, branches, strict=True):
+        kept = tf.cast(branch.whole > 0, step.z.dtype)
+        s = _share(node, step, rule.epsilon, branch, weight * factor, 1, relevance, book=False)
+        given += weight * factor * kept
+        part = by_input(node, step, x, step.back(s, w))
+        total = part if total is None else total + part
+    # What the weights of the branches lack to 1, by the rule's own choice, is not the branches' doing.
+    empty = whole_weight - given
+    node.book("empty_branch", node.meet(lambda r, e: r * e, where, [relevance], [empty]), where)
+    node.book_total("sink", (1 - whole_weight) * node.replicas.total(relevance, where))
+    return (
+        total if total is not None else by_input(node, step, tf.zeros_like(step.x), step.back(relevance, weights.plain))
+    )

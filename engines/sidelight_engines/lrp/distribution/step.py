@@ -1,0 +1,129 @@
+"""A linear operation as the rules see it, and what all of them do: divide, book, multiply by the input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sidelight_engines.lrp.batch_axis import BatchAxis
+from sidelight_engines.lrp.maps import LinearMap
+from sidelight_engines.lrp.node import Node
+from sidelight_engines.lrp.weights import Weights
+
+# No sum of products is as small and yet not 0 up to rounding.
+_LEAST = 1e-30
+
+
+@dataclass(frozen=True)
+class LinearStep:
+    """A linear operation with all that was folded into it: y = L(x, W) + b.
+
+    Attributes:
+        map: L.
+        x: the tensor that it reads, in the type that relevance is computed in.
+        weights: W.
+        z: L(x, W).
+        y: z + b.
+        bias: b, broadcasting to z; None for none.
+        nonnegative: whether x is never below 0.
+        active: max(y, 0), if relevance is known to be 0 wherever that is 0; else None.
+        x_where: the place of the instances in x.
+        y_where: the place of the instances in y.
+    """
+
+    map: LinearMap
+    x: Any
+    weights: Weights
+    z: Any
+    y: Any
+    bias: Any
+    nonnegative: bool
+    active: Any
+    x_where: BatchAxis
+    y_where: BatchAxis
+
+    def back(self, s: Any, weights: Any) -> Any:
+        """L' s."""
+        return self.map.transposed(s, weights)
+
+    def active_for(self, ignore_bias: bool) -> Any:
+        """`active`, if it also says where the sum that a rule divides by is positive; else None."""
+        return None if ignore_bias and self.bias is not None else self.active
+
+
+def by_input(node: Node, step: LinearStep, x: Any, share: Any) -> Any:
+    """X L' s, given L' s."""
+    return node.meet(lambda c, v: c * v, step.x_where, [share], [x])
+
+
+def divided(node: Node, where: BatchAxis, relevance: Any, whole: Any, epsilon: float) -> Any:
+    """R / (whole + epsilon) for a whole that is positive wherever R is not 0; 0 where the divisor is."""
+    import tensorflow as tf
+
+    divisor = whole + epsilon if epsilon > 0 else whole
+    return node.meet(tf.math.divide_no_nan, where, [relevance], [divisor])
+
+
+def stabilised(node: Node, where: BatchAxis, relevance: Any, y: Any, epsilon: float) -> Any:
+    """R / st(y); where both y and epsilon are 0, it is 0 and R is booked as the stabiliser's."""
+    import tensorflow as tf
+
+    if epsilon > 0:
+        magnitude = node.meet(lambda r, v: r / (tf.abs(v) + epsilon), where, [relevance], [y])
+        node.book_total("stabiliser", epsilon * node.replicas.total(magnitude, where))
+        # sgn(0) = 1; the least number there is decides nothing else.
+        return node.meet(lambda m, v: m * tf.sign(v + _LEAST), where, [magnitude], [y])
+    signed = node.meet(tf.math.divide_no_nan, where, [relevance], [y])
+    none = tf.cast(tf.equal(y, 0), y.dtype)
+    node.book("stabiliser", node.meet(lambda r, n: r * n, where, [relevance], [none]), where)
+    return signed
+
+
+def book_bias(node: Node, step: LinearStep, s: Any, bias: Any) -> None:
+    """Books sum_j s_j b_j."""
+    if bias is None:
+        return
+    where = step.y_where
+    if _per_channel(step, s, bias):
+        node.book_total("bias", node.replicas.total(s, where, bias))
+    else:
+        node.book("bias", node.meet(lambda s, b: s * b, where, [s], [_full_rank(bias, s)]), where)
+
+
+def book_shares(node: Node, step: LinearStep, s: Any, epsilon: float, bias: Any, sign: int = 1) -> None:
+    """Books what the stabiliser and the bias take of s, where what R is divided by is positive.
+
+    Args:
+        node: the books.
+        step: the operation.
+        s: R / (whole + epsilon).
+        epsilon: the stabiliser's numerator.
+        bias: the bias's numerator; None for none.
+        sign: of the branch.
+    """
+    import tensorflow as tf
+
+    where = step.y_where
+    if epsilon > 0 and bias is not None and where.axis == 0 and where.outer == 1 and _per_channel(step, s, bias):
+        # One sweep over s serves both.
+        channels = node.replicas.channel_totals(s)
+        weights = tf.cast(tf.reshape(bias, [-1]), tf.float64)
+        node.book_total("stabiliser", sign * epsilon * tf.reduce_sum(channels, axis=-1))
+        node.book_total("bias", sign * tf.linalg.matvec(channels, weights))
+        return
+    if epsilon > 0:
+        node.book_total("stabiliser", sign * epsilon * node.replicas.total(s, where))
+    book_bias(node, step, s, None if bias is None else sign * bias)
+
+
+def _per_channel(step: LinearStep, s: Any, bias: Any) -> bool:
+    last = s.shape[-1]
+    return bool(step.y_where.axis < s.shape.rank - 1 and bias.shape.num_elements() == bias.shape[-1] == last)
+
+
+def _full_rank(constant: Any, like: Any) -> Any:
+    """A constant with as many axes as a tensor, so that splitting the batch axis leaves the others in place."""
+    import tensorflow as tf
+
+    missing = like.shape.rank - constant.shape.rank
+    return tf.reshape(constant, [1] * missing + constant.shape.as_list()) if missing else constant
