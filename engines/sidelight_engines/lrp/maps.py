@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -161,6 +162,9 @@ class Convolution(LinearMap):
 
         weights = self._stretched(weights)
         if self._groups == 1:
+            taps = math.prod(weights.shape.as_list()[:-1])
+            if self._planar and taps <= weights.shape[-1] / 2:
+                return self._back_by_taps(s, weights, taps)
             return self._back(s, weights, self.x.shape[-1])
         parts = zip(tf.split(s, self._groups, -1), tf.split(weights, self._groups, -1), strict=True)
         return tf.concat([self._back(part, kernel, kernel.shape[-2]) for part, kernel in parts], -1)
@@ -184,6 +188,20 @@ class Convolution(LinearMap):
         return tf.raw_ops.Conv3DBackpropInputV2(
             input_sizes=shape, filter=kernel, out_backprop=s, strides=self._strides, padding=self._padding
         )
+
+    def _back_by_taps(self, s: Any, kernel: Any, taps: int) -> Any:
+        """The transpose in two steps: a product gives what each tap of the kernel takes, then they are put in place.
+
+        With few channels to go back to, as in the first layer, the kernels for CPU take twice as long in one step.
+        """
+        import tensorflow as tf
+
+        matrix = tf.reshape(kernel, [taps, kernel.shape[-1]])
+        lengths = tf.unstack(tf.shape(s))[:-1]
+        taken = tf.matmul(tf.reshape(s, [-1, s.shape[-1]]), matrix, transpose_b=True)
+        # Convolving with these copies each tap's number out of the image.
+        places = np.eye(taps).reshape(*kernel.shape.as_list()[:-1], taps)
+        return self._back(tf.reshape(taken, [*lengths, taps]), tf.constant(places, s.dtype), kernel.shape[-2])
 
     def _stretched(self, weights: Any) -> Any:
         """The kernel with its dilation written out as zeros: the kernels for CPU can not step back over gaps."""

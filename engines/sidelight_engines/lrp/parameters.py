@@ -274,5 +274,5 @@ class Chunking:
         memory_bytes: about what the tensors of one pass may take.
     """
 
-    rows: int = 64
+    rows: int = 192
     memory_bytes: int = 512 * 2**20
