@@ -67,6 +67,19 @@ class LinearMap(ABC):
     def transposed(self, s: Any, weights: Any) -> Any:
         """The transpose of L(., weights) on an s of any batch length: what tf.gradients would give."""
 
+    def transposed_sum(self, terms: Sequence[tuple[float, Any, Any]]) -> Any:
+        """The sum of factor * transposed(s, weights) over (factor, s, weights)."""
+        whole = None
+        for factor, s, weights in terms:
+            part = self.transposed(s, weights)
+            if whole is None:
+                whole = part if factor == 1 else factor * part
+            elif factor == -1:
+                whole -= part
+            else:
+                whole += factor * part
+        return whole
+
     def scaled(self, weights: Any, scale: Array) -> Any:
         """Weights whose map is `scale` times that of `weights`.
 
@@ -162,12 +175,16 @@ class Convolution(LinearMap):
 
         weights = self._stretched(weights)
         if self._groups == 1:
-            taps = math.prod(weights.shape.as_list()[:-1])
-            if self._planar and taps <= weights.shape[-1] / 2:
-                return self._back_by_taps(s, weights, taps)
             return self._back(s, weights, self.x.shape[-1])
         parts = zip(tf.split(s, self._groups, -1), tf.split(weights, self._groups, -1), strict=True)
         return tf.concat([self._back(part, kernel, kernel.shape[-2]) for part, kernel in parts], -1)
+
+    def transposed_sum(self, terms: Sequence[tuple[float, Any, Any]]) -> Any:
+        """See LinearMap."""
+        shape = self.op.inputs[1].shape.as_list()
+        if self._planar and self._groups == 1 and math.prod(shape[:-1]) <= shape[-1] / 2:
+            return self._back_by_taps(terms)
+        return super().transposed_sum(terms)
 
     def _back(self, s: Any, kernel: Any, channels: int) -> Any:
         import tensorflow as tf
@@ -189,19 +206,24 @@ class Convolution(LinearMap):
             input_sizes=shape, filter=kernel, out_backprop=s, strides=self._strides, padding=self._padding
         )
 
-    def _back_by_taps(self, s: Any, kernel: Any, taps: int) -> Any:
-        """The transpose in two steps: a product gives what each tap of the kernel takes, then they are put in place.
+    def _back_by_taps(self, terms: Sequence[tuple[float, Any, Any]]) -> Any:
+        """The transposes in two steps: products give what each tap of the kernel takes, then that is put in place.
 
         With few channels to go back to, as in the first layer, the kernels for CPU take twice as long in one step.
         """
         import tensorflow as tf
 
-        matrix = tf.reshape(kernel, [taps, kernel.shape[-1]])
-        lengths = tf.unstack(tf.shape(s))[:-1]
-        taken = tf.matmul(tf.reshape(s, [-1, s.shape[-1]]), matrix, transpose_b=True)
+        parts = []
+        for factor, s, weights in terms:
+            kernel = self._stretched(weights)
+            shape = kernel.shape.as_list()
+            taps = math.prod(shape[:-1])
+            matrix = tf.transpose(tf.reshape(factor * kernel, [taps, shape[-1]]))
+            parts.append(tf.matmul(tf.reshape(s, [-1, shape[-1]]), matrix))
+        taken = tf.reshape(tf.add_n(parts), [*tf.unstack(tf.shape(s))[:-1], taps])
         # Convolving with these copies each tap's number out of the image.
-        places = np.eye(taps).reshape(*kernel.shape.as_list()[:-1], taps)
-        return self._back(tf.reshape(taken, [*lengths, taps]), tf.constant(places, s.dtype), kernel.shape[-2])
+        places = np.eye(taps).reshape(*shape[:-1], taps)
+        return self._back(taken, tf.constant(places, taken.dtype), shape[-2])
 
     def _stretched(self, weights: Any) -> Any:
         """The kernel with its dilation written out as zeros: the kernels for CPU can not step back over gaps."""

@@ -98,8 +98,8 @@ def by_sign_of_contribution(node: Node, step: LinearStep, rule: AlphaBeta, relev
     else:
         s_negative = _share(node, step, rule.epsilon, negative, beta, -1, relevance, not renormalise)
         if step.nonnegative:
-            back = step.back(s_positive, step.weights.positive) - step.back(s_negative, step.weights.negative)
-            return by_input(node, step, step.x, back)
+            terms = [(1.0, s_positive, step.weights.positive), (-1.0, s_negative, step.weights.negative)]
+            return by_input(node, step, step.x, step.back_sum(terms))
     # z+ = (|z| + z) / 2, |z-| = (|z| - z) / 2.
     added = s_positive if s_negative is None else s_positive + s_negative
     taken = s_positive if s_negative is None else s_positive - s_negative
@@ -113,31 +113,25 @@ def _over_active(node: Node, step: LinearStep, rule: AlphaBeta, relevance: Any, 
     A sum of numbers that are not positive is not positive in whatever order it is rounded, so y > 0 says that one of
     the positive branch is.
     """
-    where, weights, bias = step.y_where, step.weights, step.bias
-    up, down = (None, None) if bias is None else _parts(bias)
-    positive = _Branch(step.map.forward(step.x, weights.positive), up).whole
-    s = divided(node, where, relevance, positive, rule.epsilon)
-    book_shares(node, step, s if rule.alpha == 1 else rule.alpha * s, rule.epsilon, up)
-    share = step.back(s, weights.positive)
-    if rule.alpha != 1:
-        share *= rule.alpha
-    if rule.beta == 0:
-        return by_input(node, step, step.x, share)
-    negative = positive - active
-    held = filled(node, where, relevance, negative - _rounding(negative) * positive)
-    s = divided(node, where, held, negative, rule.epsilon)
-    if rule.beta != 1:
-        s *= rule.beta
-    book_shares(node, step, s, rule.epsilon, down, sign=-1)
-    lost = node.replicas.total(relevance, where) - node.replicas.total(held, where)
-    node.book_total("empty_branch", -rule.beta * lost)
-    return by_input(node, step, step.x, share - step.back(s, weights.negative))
-
-
-def _parts(bias: Any) -> tuple[Any, Any]:
     import tensorflow as tf
 
-    return tf.nn.relu(bias), tf.nn.relu(-bias)
+    where, weights, bias, epsilon = step.y_where, step.weights, step.bias, rule.epsilon
+    up, down = (None, None) if bias is None else (tf.nn.relu(bias), tf.nn.relu(-bias))
+    positive = step.forward(weights.positive, up, epsilon)
+    s_positive = divided(node, where, relevance, positive)
+    book_shares(node, step, s_positive, epsilon, up, rule.alpha)
+    if rule.beta == 0:
+        return by_input(node, step, step.x, step.back(s_positive, weights.positive))
+    negative = positive - active
+    # Both hold epsilon; what is left of the difference without it may be rounding.
+    least = _rounding(negative) * positive
+    held = filled(node, where, relevance, negative - (least + epsilon if epsilon > 0 else least))
+    s_negative = divided(node, where, held, negative)
+    book_shares(node, step, s_negative, epsilon, down, -rule.beta)
+    lost = node.replicas.total(relevance, where) - node.replicas.total(held, where)
+    node.book_total("empty_branch", -rule.beta * lost)
+    terms = [(rule.alpha, s_positive, weights.positive), (-rule.beta, s_negative, weights.negative)]
+    return by_input(node, step, step.x, step.back_sum(terms))
 
 
 def _share(

@@ -20,7 +20,7 @@ def by_epsilon(node: Node, step: LinearStep, epsilon: float, ignore_bias: bool, 
     """R_i = x_i sum_j w_ij R_j / st(y_j)."""
     active = step.active_for(ignore_bias)
     if active is not None:
-        s = divided(node, step.y_where, relevance, active, epsilon)
+        s = divided(node, step.y_where, relevance, active + epsilon if epsilon > 0 else active)
         book_shares(node, step, s, epsilon, step.bias)
     else:
         s = stabilised(node, step.y_where, relevance, step.z if ignore_bias else step.y, epsilon)

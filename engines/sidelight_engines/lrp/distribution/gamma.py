@@ -23,9 +23,8 @@ def _by_favoured_weights(node: Node, step: LinearStep, rule: Gamma, relevance: A
     import tensorflow as tf
 
     weights = step.weights.favoured(rule.gamma)
-    whole = step.map.forward(step.x, weights)
     bias = None if step.bias is None else step.bias + rule.gamma * tf.nn.relu(step.bias)
-    s = divided(node, step.y_where, relevance, whole if bias is None else whole + bias, rule.epsilon)
+    s = divided(node, step.y_where, relevance, step.forward(weights, bias, rule.epsilon))
     book_shares(node, step, s, rule.epsilon, bias)
     return by_input(node, step, step.x, step.back(s, weights))
 

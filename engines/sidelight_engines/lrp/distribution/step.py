@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,23 @@ class LinearStep:
 
     def back(self, s: Any, weights: Any) -> Any:
         """L' s."""
-        return self.map.transposed(s, weights)
+        return self.map.transposed_sum([(1.0, s, weights)])
+
+    def forward(self, weights: Any, bias: Any, more: float = 0.0) -> Any:
+        """L(x, weights) + bias + more, in as few operations as it takes."""
+        import tensorflow as tf
+
+        z = self.map.forward(self.x, weights)
+        if bias is None:
+            return z if more == 0 else z + more
+        if _per_channel(self, z, bias):
+            # TensorFlow makes one kernel of a product and this operation.
+            return tf.nn.bias_add(z, tf.reshape(bias + more, [-1]))
+        return z + (bias + more)
+
+    def back_sum(self, terms: Sequence[tuple[float, Any, Any]]) -> Any:
+        """The sum of factor L' s over (factor, s, weights)."""
+        return self.map.transposed_sum(terms)
 
     def active_for(self, ignore_bias: bool) -> Any:
         """`active`, if it also says where the sum that a rule divides by is positive; else None."""
@@ -56,11 +73,10 @@ def by_input(node: Node, step: LinearStep, x: Any, share: Any) -> Any:
     return node.meet(lambda c, v: c * v, step.x_where, [share], [x])
 
 
-def divided(node: Node, where: BatchAxis, relevance: Any, whole: Any, epsilon: float) -> Any:
-    """R / (whole + epsilon) for a whole that is positive wherever R is not 0; 0 where the divisor is."""
+def divided(node: Node, where: BatchAxis, relevance: Any, divisor: Any) -> Any:
+    """R / divisor for a divisor that is positive wherever R is not 0; 0 where it is 0."""
     import tensorflow as tf
 
-    divisor = whole + epsilon if epsilon > 0 else whole
     return node.meet(tf.math.divide_no_nan, where, [relevance], [divisor])
 
 
@@ -90,7 +106,7 @@ def book_bias(node: Node, step: LinearStep, s: Any, bias: Any) -> None:
         node.book("bias", node.meet(lambda s, b: s * b, where, [s], [_full_rank(bias, s)]), where)
 
 
-def book_shares(node: Node, step: LinearStep, s: Any, epsilon: float, bias: Any, sign: int = 1) -> None:
+def book_shares(node: Node, step: LinearStep, s: Any, epsilon: float, bias: Any, weight: float = 1.0) -> None:
     """Books what the stabiliser and the bias take of s, where what R is divided by is positive.
 
     Args:
@@ -99,7 +115,7 @@ def book_shares(node: Node, step: LinearStep, s: Any, epsilon: float, bias: Any,
         s: R / (whole + epsilon).
         epsilon: the stabiliser's numerator.
         bias: the bias's numerator; None for none.
-        sign: of the branch.
+        weight: how often s counts.
     """
     import tensorflow as tf
 
@@ -108,12 +124,12 @@ def book_shares(node: Node, step: LinearStep, s: Any, epsilon: float, bias: Any,
         # One sweep over s serves both.
         channels = node.replicas.channel_totals(s)
         weights = tf.cast(tf.reshape(bias, [-1]), tf.float64)
-        node.book_total("stabiliser", sign * epsilon * tf.reduce_sum(channels, axis=-1))
-        node.book_total("bias", sign * tf.linalg.matvec(channels, weights))
+        node.book_total("stabiliser", weight * epsilon * tf.reduce_sum(channels, axis=-1))
+        node.book_total("bias", weight * tf.linalg.matvec(channels, weights))
         return
     if epsilon > 0:
-        node.book_total("stabiliser", sign * epsilon * node.replicas.total(s, where))
-    book_bias(node, step, s, None if bias is None else sign * bias)
+        node.book_total("stabiliser", weight * epsilon * node.replicas.total(s, where))
+    book_bias(node, step, s, None if bias is None else weight * bias)
 
 
 def _per_channel(step: LinearStep, s: Any, bias: Any) -> bool:
