@@ -110,7 +110,15 @@ class RelevancePasses:
             remedy = "explain fewer classes at a time, or let the server grant more memory"
             raise MemoryLimitExceeded(needed, chunking.memory_bytes, remedy)
         lanes = min(at_once, chunking.memory_bytes // needed)
-        return fixed or min(chunking.rows, chunking.memory_bytes // (lanes * row_bytes)), lanes
+        if fixed:
+            return fixed, lanes
+        most = min(chunking.rows, chunking.memory_bytes // (lanes * row_bytes))
+        rows = self._request.rows
+        if rows <= most:
+            return rows, lanes
+        # All lanes get passes of the same length, so that none waits for the last of another.
+        rounds = -(-rows // (most * lanes))
+        return -(-rows // (rounds * lanes)), lanes
 
     def _feed(self, first: int, count: int, target: int) -> tuple[dict[str, Array], Array | None]:
         request = self._request
