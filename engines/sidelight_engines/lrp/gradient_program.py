@@ -18,7 +18,6 @@ from sidelight_engines.lrp.parameters import GradientKind, TargetValue
 from sidelight_engines.lrp.prepared import PreparedGraph
 from sidelight_engines.lrp.start import StartKind, start_weights
 from sidelight_engines.runtime.runtime import Array
-from sidelight_engines.runtime.tensorflow_runtime import import_frozen
 
 _RECTIFIERS = ("Relu", "Relu6")
 
@@ -110,7 +109,7 @@ class GradientProgram:
         known = {node.name for node in prepared.frozen.graph_def.node}
         names = [name for name in recipe.layers if name.partition(":")[0] in known]
         graph_def = None if recipe.rectifier is None else _overridden(prepared.frozen.graph_def, recipe.rectifier)
-        target, *tapped = import_frozen(prepared.frozen, inputs, [prepared.target, *names], graph_def)
+        (target, *tapped), _ = prepared.imported(inputs, [prepared.target, *names], graph_def)
         rows = tf.shape(next(iter(inputs.values())))[0]
         start = start_weights(
             recipe.start,

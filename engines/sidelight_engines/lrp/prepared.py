@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,14 @@ from sidelight_engines.graph.unrolling import has_loops, unroll
 from sidelight_engines.lrp.origins import Origins
 from sidelight_engines.model import Model
 from sidelight_engines.runtime.runtime import Array
+from sidelight_engines.runtime.tensorflow_runtime import import_frozen
 
 Lengths = tuple[tuple[str, tuple[int, ...]], ...]
 
 _METHOD = "layer-wise relevance propagation"
+
+# Smaller constants stay in the graph, where TensorFlow may compute with them ahead of time.
+_LEAST_LIFTED_BYTES = 2**16
 
 # What stands between a softmax or sigmoid and the output without changing values.
 _PASSES = frozenset({"Cast", "EnsureShape", "Identity", "Reshape", "Squeeze", "StopGradient"})
@@ -41,6 +45,7 @@ class PreparedGraph:
         unused: names of the inputs that the output does not depend on.
         target_shape: the shape of one instance's logits; None if the file does not tell.
         lengths: input name and shape of one instance, if loops were unrolled for it; empty if there are none.
+        weights: tensor name -> eager tensor, of the large constants: they are no part of the graph of `frozen`.
     """
 
     graph: Graph
@@ -54,6 +59,22 @@ class PreparedGraph:
     unused: tuple[str, ...]
     target_shape: tuple[int, ...] | None
     lengths: Lengths = ()
+    weights: Mapping[str, Any] = field(default_factory=dict)
+
+    def imported(
+        self, inputs: Mapping[str, Any], tensors: Sequence[str], graph_def: Any = None
+    ) -> tuple[list[Any], dict[str, Array]]:
+        """Imports the graph into the function that is being traced; see `import_frozen`.
+
+        Returns:
+            One symbolic tensor per name, and the values of those symbolic tensors that stand for large constants.
+        """
+        import tensorflow as tf
+
+        # Read by reference: all functions share them, and none takes long to be optimised for holding them.
+        captured = {name: tf.compat.v1.get_default_graph().capture(value) for name, value in self.weights.items()}
+        found = import_frozen(self.frozen, inputs, tensors, graph_def, captured)
+        return found, {captured[name].name: np.asarray(value) for name, value in self.weights.items()}
 
     @property
     def fixed_batch(self) -> int | None:
@@ -120,20 +141,36 @@ def _prepare(graph: Graph, frozen: FrozenGraph, output: TensorSpec, lengths: Len
         dtypes[name] = tf.as_dtype(attr["dtype"].type).name
         shape = tf.TensorShape(attr["shape"].shape)
         shapes[name] = None if shape.rank is None else tuple(shape.as_list())
+    shape_of_target = _target_shape(folded, target)
+    lighter, weights = _lifted(folded)
     unused = tuple(name for name in frozen.inputs if name not in used)
     return PreparedGraph(
         graph=graph,
         output=output,
-        frozen=FrozenGraph(folded, used, frozen.tensors, ()),
+        frozen=FrozenGraph(lighter, used, frozen.tensors, ()),
         target=target,
         origins=origins,
         head_cut_at=(origins.layer(head) or head) if head else "",
         dtypes=dtypes,
         shapes=shapes,
         unused=unused,
-        target_shape=_target_shape(folded, target),
+        target_shape=shape_of_target,
         lengths=lengths,
+        weights=weights,
     )
+
+
+def _lifted(graph_def: Any) -> tuple[Any, dict[str, Any]]:
+    """The graph without its large constants, and those, by the names of their tensors."""
+    import tensorflow as tf
+
+    lighter, weights = type(graph_def)(versions=graph_def.versions, library=graph_def.library), {}
+    for node in graph_def.node:
+        if node.op == "Const" and node.ByteSize() >= _LEAST_LIFTED_BYTES:
+            weights[f"{node.name}:0"] = tf.constant(tf.make_ndarray(node.attr["value"].tensor))
+        else:
+            lighter.node.append(node)
+    return lighter, weights
 
 
 def _fitting(placeholder: Any, lengths: tuple[int, ...]) -> list[int | None]:

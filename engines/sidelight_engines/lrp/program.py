@@ -26,7 +26,6 @@ from sidelight_engines.lrp.start import StartKind, start_relevance
 from sidelight_engines.lrp.view import GraphView
 from sidelight_engines.lrp.walk import find_chains, walk
 from sidelight_engines.runtime.runtime import Array
-from sidelight_engines.runtime.tensorflow_runtime import import_frozen
 
 
 @dataclass(frozen=True)
@@ -150,8 +149,8 @@ class LrpProgram:
         prepared, recipe = self._prepared, self._recipe
         inputs = self._given = dict(zip(self._names, values, strict=False))
         names = [prepared.target, *(name for name in recipe.layers if self._known(name))]
-        target, *tapped = import_frozen(prepared.frozen, inputs, names)
-        view = GraphView(inputs, target, prepared.origins.layer, recipe.nonnegative)
+        (target, *tapped), constants = prepared.imported(inputs, names)
+        view = GraphView(inputs, target, prepared.origins.layer, recipe.nonnegative, constants)
         where = view.batch_axis(target)
         if where is None or where.axis != 0 or where.outer != 1:
             raise MethodNotSupported(
@@ -249,7 +248,7 @@ class LrpProgram:
 
         def compute() -> Any:
             given = {name: tf.constant(value) for name, value in feed.items()}
-            return import_frozen(prepared.frozen, given, [tensor.name])
+            return prepared.imported(given, [tensor.name])[0]
 
         return np.asarray(tf.function(compute, autograph=False)()[0])
 

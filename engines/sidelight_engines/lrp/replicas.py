@@ -30,6 +30,8 @@ class Replicas:
         self.targets = targets
         self.instances = instances
         self._rows = tf.stack([targets, instances, -1])
+        # Made once: a graph of thousands of sums is traced and optimised faster with two constants than with thousands.
+        self._last, self._third = tf.constant(-1), tf.constant(2)
 
     def meet(
         self, compute: Callable[..., Any], where: BatchAxis, relevance: Sequence[Any], forward: Sequence[Any]
@@ -95,10 +97,10 @@ class Replicas:
             rows = tf.reshape(relevance, [-1, last])
             relevance = tf.reshape(tf.matmul(rows, tf.reshape(weights, [last, 1])), tf.shape(relevance)[:-1])
         elif where.axis < relevance.shape.rank - 1 and last is not None and last <= _LONGEST_ROW:
-            relevance = tf.reduce_sum(relevance, axis=-1)
+            relevance = tf.reduce_sum(relevance, axis=self._last)
         if where.axis == 0 and where.outer == 1:
             # The rest is one axis: it is summed in one sweep.
-            return tf.reduce_sum(tf.cast(tf.reshape(relevance, self._rows), tf.float64), axis=2)
+            return tf.reduce_sum(tf.cast(tf.reshape(relevance, self._rows), tf.float64), axis=self._third)
         lengths = _lengths(relevance, where.axis)
         shape = [*lengths[: where.axis], where.outer, self.targets, self.instances, -1, *lengths[where.axis + 1 :]]
         apart = tf.cast(tf.reshape(relevance, shape), tf.float64)

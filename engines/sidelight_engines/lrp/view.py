@@ -36,6 +36,7 @@ class GraphView:
         target: the tensor that relevance starts at.
         layer_of: name of an operation -> name of its layer; empty for one that belongs to none.
         nonnegative: names of the inputs that hold no negative number.
+        constants: name -> value, of tensors that stand for constants.
 
     Attributes:
         order: the operations that the target needs, each after those that it reads from.
@@ -51,6 +52,7 @@ class GraphView:
         target: Any,
         layer_of: Callable[[str], str],
         nonnegative: Collection[str] = (),
+        constants: Mapping[str, Array] | None = None,
     ) -> None:
         self.inputs = dict(inputs)
         self.target = target
@@ -61,7 +63,7 @@ class GraphView:
         self._dependent = set(roots)
         self._readers: dict[str, list[Any]] = {}
         self._axes: dict[str, BatchAxis | None] = dict.fromkeys(roots, BatchAxis(0))
-        self._constants: dict[str, Array | None] = {}
+        self._constants: dict[str, Array | None] = dict(constants or {})
         self._nonnegative = {inputs[name].name for name in nonnegative}
         for op in self.order:
             self._look_at(op)

@@ -30,7 +30,11 @@ _LANES = 2
 
 
 def import_frozen(
-    frozen: FrozenGraph, inputs: Mapping[str, Any], tensors: Sequence[str], graph_def: Any = None
+    frozen: FrozenGraph,
+    inputs: Mapping[str, Any],
+    tensors: Sequence[str],
+    graph_def: Any = None,
+    constants: Mapping[str, Any] | None = None,
 ) -> list[Any]:
     """Imports a frozen graph into the function that is being traced.
 
@@ -43,6 +47,7 @@ def import_frozen(
         tensors: names as `FrozenGraph.tensor` takes them, and ``<node>:0`` for constants.
         graph_def: a changed copy of ``frozen.graph_def`` to import in its place: the same nodes, some with
             another backward rule (``_gradient_op_type``).
+        constants: tensor name -> symbolic tensor to read in its place, for constants that the graph lacks.
 
     Returns:
         One symbolic tensor per name, in order.
@@ -52,7 +57,7 @@ def import_frozen(
     graph_def = frozen.graph_def if graph_def is None else graph_def
     register_functions(graph_def)
     read = {_tensor(name) for node in graph_def.node for name in node.input}
-    given = {frozen.inputs[name]: tensor for name, tensor in inputs.items()}
+    given = {frozen.inputs[name]: tensor for name, tensor in inputs.items()} | dict(constants or {})
     wanted = [frozen.tensor(name) for name in tensors]
     imported = tf.graph_util.import_graph_def(
         graph_def,
