@@ -17,7 +17,7 @@ from sidelight_engines.errors import InvalidField, MemoryLimitExceeded, NonFinit
 from sidelight_engines.notice import Notice
 from sidelight_engines.runtime.runtime import Array, Runtime, RuntimeKind
 
-_ROWS = {RuntimeKind.ONNX_RUNTIME: 64, RuntimeKind.TENSORFLOW: 128}
+_ROWS = {RuntimeKind.ONNX_RUNTIME: 64, RuntimeKind.TENSORFLOW: 512}
 _PROBE_ROWS = (2, 3)  # Two lengths, so that a fixed axis of one of them is not taken for the batch.
 
 
