@@ -59,6 +59,15 @@ class LinearMap(ABC):
         """The axes of u that are axes of W."""
         return (self.u.shape.rank - 1,)
 
+    @property
+    def summed(self) -> int | None:
+        """How many numbers each position of u sums at most; None if that is not known."""
+        if self.weight_position is None:
+            return None
+        lengths = self.op.inputs[self.weight_position].shape.as_list()
+        channels = [self.u.shape[axis] for axis in self.channel_axes]
+        return None if None in lengths or None in channels else math.prod(lengths) // max(1, math.prod(channels))
+
     @abstractmethod
     def forward(self, x: Any, weights: Any) -> Any:
         """L(x, weights), for an x of any batch length."""

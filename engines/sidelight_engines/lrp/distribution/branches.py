@@ -1,11 +1,6 @@
 """Alpha-beta: contributions of each sign normalised by themselves.
 
-Alpha-beta needs at most one forward product beyond those of the model and two back, by the identity
-
-    P_j = sum_i z_ij+ = (sum_i |x_i| |w_ij| + z_j) / 2,      |N_j| = (sum_i |x_i| |w_ij| - z_j) / 2
-
-and, where x is never negative, P_j = sum_i x_i w_ij+ directly. A difference that rounding alone explains counts as
-empty, and empty branches are masked before anything is divided by them.
+Empty branches are masked before anything is divided by them.
 """
 
 from __future__ import annotations
@@ -14,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidelight_engines.lrp.batch_axis import BatchAxis
+from sidelight_engines.lrp.distribution.contributions import Contributions, rounding, where_positive
 from sidelight_engines.lrp.distribution.step import LinearStep, book_shares, by_input, divided
 from sidelight_engines.lrp.node import Node
 from sidelight_engines.lrp.parameters import EmptyBranchPolicy
@@ -37,38 +33,6 @@ class _Branch:
         return self.inputs if self.bias is None else self.inputs + self.bias
 
 
-def _branches(step: LinearStep, ignore_bias: bool, both: bool) -> tuple[_Branch, _Branch | None]:
-    import tensorflow as tf
-
-    weights, bias = step.weights, None if ignore_bias else step.bias
-    if step.nonnegative:
-        positive = step.map.forward(step.x, weights.positive)
-        magnitude = None
-    else:
-        magnitude = step.map.forward(tf.abs(step.x), weights.absolute)
-        positive = _difference(magnitude + step.z, magnitude) / 2
-    first = _Branch(positive, None if bias is None else tf.nn.relu(bias))
-    if not both:
-        return first, None
-    if magnitude is None:
-        negative = _difference(positive - step.z, positive)
-    else:
-        negative = _difference(magnitude - step.z, magnitude) / 2
-    return first, _Branch(negative, None if bias is None else tf.nn.relu(-bias))
-
-
-def _difference(value: Any, scale: Any) -> Any:
-    """A difference of sums as large as `scale`, 0 where rounding alone may have made it."""
-    return _where_positive(value, value - _rounding(value) * scale)
-
-
-def _rounding(values: Any) -> float:
-    """How large a difference of two sums can be, relative to them, by rounding alone."""
-    import tensorflow as tf
-
-    return 1e-14 if values.dtype == tf.float64 else 1e-6
-
-
 def by_sign_of_contribution(node: Node, step: LinearStep, rule: AlphaBeta, relevance: Any) -> Any:
     """Alpha-beta by the sign of z_ij."""
     import tensorflow as tf
@@ -78,7 +42,11 @@ def by_sign_of_contribution(node: Node, step: LinearStep, rule: AlphaBeta, relev
     active = step.active_for(rule.ignore_bias)
     if active is not None and step.nonnegative and not renormalise:
         return _over_active(node, step, rule, relevance, active)
-    positive, negative = _branches(step, rule.ignore_bias, rule.beta != 0 or renormalise)
+    contributions = Contributions(step)
+    positive_sum, negative_sum = contributions.sums(rule.beta != 0 or renormalise)
+    up, down = (None, None) if rule.ignore_bias else _bias_parts(step.bias)
+    positive = _Branch(positive_sum, up)
+    negative = None if negative_sum is None else _Branch(negative_sum, down)
     alpha: Any = tf.constant(rule.alpha, step.x.dtype)
     beta: Any = tf.constant(rule.beta, step.x.dtype)
     if renormalise and negative is not None:
@@ -91,20 +59,10 @@ def by_sign_of_contribution(node: Node, step: LinearStep, rule: AlphaBeta, relev
         lost = tf.cast(no_positive & no_negative, step.z.dtype)
         node.book("empty_branch", node.meet(lambda r, e: r * e, where, [relevance], [lost]), where)
     s_positive = _share(node, step, rule.epsilon, positive, alpha, 1, relevance, not renormalise)
-    if negative is None:
-        if step.nonnegative:
-            return by_input(node, step, step.x, step.back(s_positive, step.weights.positive))
-        s_negative = None
-    else:
+    s_negative = None
+    if negative is not None:
         s_negative = _share(node, step, rule.epsilon, negative, beta, -1, relevance, not renormalise)
-        if step.nonnegative:
-            terms = [(1.0, s_positive, step.weights.positive), (-1.0, s_negative, step.weights.negative)]
-            return by_input(node, step, step.x, step.back_sum(terms))
-    # z+ = (|z| + z) / 2, |z-| = (|z| - z) / 2.
-    added = s_positive if s_negative is None else s_positive + s_negative
-    taken = s_positive if s_negative is None else s_positive - s_negative
-    plain, absolute = step.back(added, step.weights.plain), step.back(taken, step.weights.absolute)
-    return node.meet(lambda p, a, x: (p * x + a * tf.abs(x)) / 2, step.x_where, [plain, absolute], [step.x])
+    return contributions.handed_back(node, s_positive, s_negative)
 
 
 def _over_active(node: Node, step: LinearStep, rule: AlphaBeta, relevance: Any, active: Any) -> Any:
@@ -113,25 +71,35 @@ def _over_active(node: Node, step: LinearStep, rule: AlphaBeta, relevance: Any, 
     A sum of numbers that are not positive is not positive in whatever order it is rounded, so y > 0 says that one of
     the positive branch is.
     """
-    import tensorflow as tf
-
-    where, weights, bias, epsilon = step.y_where, step.weights, step.bias, rule.epsilon
-    up, down = (None, None) if bias is None else (tf.nn.relu(bias), tf.nn.relu(-bias))
+    where, weights, epsilon = step.y_where, step.weights, rule.epsilon
+    up, down = _bias_parts(step.bias)
     positive = step.forward(weights.positive, up, epsilon)
     s_positive = divided(node, where, relevance, positive)
     book_shares(node, step, s_positive, epsilon, up, rule.alpha)
     if rule.beta == 0:
         return by_input(node, step, step.x, step.back(s_positive, weights.positive))
-    negative = positive - active
-    # Both hold epsilon; what is left of the difference without it may be rounding.
-    least = _rounding(negative) * positive
-    held = filled(node, where, relevance, negative - (least + epsilon if epsilon > 0 else least))
-    s_negative = divided(node, where, held, negative)
+    if Contributions(step).exact:
+        negative = step.forward(weights.negative, down)
+        held = filled(node, where, relevance, negative)
+        s_negative = divided(node, where, held, negative + epsilon if epsilon > 0 else negative)
+    else:
+        negative = positive - active
+        # Both hold epsilon; what is left of the difference without it may be rounding.
+        least = rounding(negative) * positive
+        held = filled(node, where, relevance, negative - (least + epsilon if epsilon > 0 else least))
+        s_negative = divided(node, where, held, negative)
     book_shares(node, step, s_negative, epsilon, down, -rule.beta)
     lost = node.replicas.total(relevance, where) - node.replicas.total(held, where)
     node.book_total("empty_branch", -rule.beta * lost)
     terms = [(rule.alpha, s_positive, weights.positive), (-rule.beta, s_negative, weights.negative)]
     return by_input(node, step, step.x, step.back_sum(terms))
+
+
+def _bias_parts(bias: Any) -> tuple[Any, Any]:
+    """b+ and |b-|; None for no bias."""
+    import tensorflow as tf
+
+    return (None, None) if bias is None else (tf.nn.relu(bias), tf.nn.relu(-bias))
 
 
 def _share(
@@ -157,15 +125,8 @@ def filled(node: Node, where: BatchAxis, relevance: Any, whole: Any) -> Any:
     import tensorflow as tf
 
     if node.replicas.targets == 1:
-        return _where_positive(relevance, whole)
+        return where_positive(relevance, whole)
     return node.meet(lambda r, w: r * w, where, [relevance], [tf.cast(whole > 0, relevance.dtype)])
-
-
-def _where_positive(values: Any, of: Any) -> Any:
-    """Values where `of`, of the same shape, is positive, else 0: what a ReLU does to gradients, in one sweep."""
-    import tensorflow as tf
-
-    return tf.raw_ops.ReluGrad(gradients=values, features=of)
 
 
 def by_quadrants(node: Node, step: LinearStep, rule: AlphaBetaX, relevance: Any) -> Any:
