@@ -103,6 +103,15 @@ def test_one_way_of_three_decides_the_method(
     assert value is None or getattr(sent, field) == value
 
 
+def test_the_numbers_of_a_rule_may_be_options_of_their_own(fake: Any, x: Path) -> None:
+    assert explain(x, "--rule", "alpha-beta", "--alpha", "3", "--beta", "2", "--epsilon", "0.01").exit_code == 0
+    assert explain(x, "--rule", "alpha-beta,alpha=3,beta=2,epsilon=0.01").exit_code == 0
+
+    apart, together = (request.parameters.rules.otherwise for request in fake.requests)
+    assert apart == together
+    assert (apart.alpha_beta.alpha, apart.alpha_beta.beta) == (3, 2)
+
+
 def test_what_is_left_out_is_left_to_the_server(fake: Any, x: Path) -> None:
     assert explain(x).exit_code == 0
     assert fake.requests[0].parameters == lrp_pb2.LrpParameters()
@@ -132,6 +141,9 @@ def test_numbers_and_pictures_are_written_to_files(fake: Any, x: Path, tmp_path:
         (("--target", "1", "--target-per-row", "{x}"), "exclude each other"),
         (("--target", "one"), "whole numbers"),
         (("--rule", "flat,gamma=1"), "has no number 'gamma'"),
+        (("--rule", "flat", "--gamma", "1"), "has no number 'gamma'"),
+        (("--rule", "alpha-beta,alpha=2", "--alpha", "3"), "says it already"),
+        (("--preset", "EpsilonPlus", "--epsilon", "0.1"), "goes with --rule"),
         (("--rules", "{x}"), "JSON"),
         (("--gradient", "gradient", "--plot-ledger", "l.png"), "no ledger"),
         (("--plot", "a.png", "--plot-ledger", "b.svg"), "one format"),

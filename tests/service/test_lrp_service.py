@@ -9,6 +9,7 @@ import grpc
 import numpy as np
 import pytest
 from job_serving import SUCCEEDED, job_server
+from onnx import TensorProto, helper, numpy_helper
 from serving import CLASSES, FEATURES, Running, Start, dense_network, inline, put_model, raw_tensor, refusal
 from sidelight.v1 import (
     explanation_pb2,
@@ -17,6 +18,7 @@ from sidelight.v1 import (
     lrp_pb2,
     model_pb2,
     model_service_pb2,
+    reference_pb2,
     tensor_pb2,
 )
 from sidelight_engines.graph.graph import ModelFormat
@@ -198,6 +200,40 @@ async def test_a_result_that_no_memory_is_granted_for_is_refused_before_it_is_co
 
     assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MEMORY_LIMIT")
     assert "fewer instances" in refused.message
+
+
+async def test_a_model_of_two_inputs_shares_relevance_between_them(start: Start, repository: Path) -> None:
+    weights = {"w_age": np.array([[2.0], [1.0]]), "w_place": np.array([[3.0], [-1.0]])}
+    nodes = [
+        helper.make_node("MatMul", ["age", "w_age"], ["of_age"], name="of_age"),
+        helper.make_node("MatMul", ["place", "w_place"], ["of_place"], name="of_place"),
+        helper.make_node("Add", ["of_age", "of_place"], ["score"], name="score"),
+    ]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in ("age", "place")]
+    graph = helper.make_graph(
+        nodes,
+        "two",
+        inputs,
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", 1])],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
+    )
+    put_model(repository, "two", 1, helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    server = await start("two")
+    named = [
+        tensor_pb2.NamedTensor(name=name, tensor=raw_tensor(np.array([row], np.float32)))
+        for name, row in (("age", [1.0, 2.0]), ("place", [1.0, 1.0]))
+    ]
+    request = lrp_pb2.ExplainLrpRequest(
+        model=model_pb2.ModelSelector(name="two"),
+        instances=reference_pb2.Instances(inline=reference_pb2.InlineInstances(inputs=named)),
+    )
+
+    response = await server.explain.ExplainLrp(request)
+
+    # age gives 2 + 2 and place 3 - 1, by the epsilon rule of the last layers.
+    assert [found.name for found in response.inputs] == ["age", "place"]
+    np.testing.assert_allclose(array_of(response.inputs[0].tensor)[0, 0], [2.0, 2.0], rtol=1e-4)
+    np.testing.assert_allclose(array_of(response.inputs[1].tensor)[0, 0], [3.0, -1.0], rtol=1e-4)
 
 
 async def test_get_model_says_which_layers_relevance_passes(shared_server: Running) -> None:

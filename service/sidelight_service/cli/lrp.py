@@ -88,6 +88,10 @@ def lrp(
         str | None,
         typer.Option(metavar="RULE", help="One rule everywhere: epsilon, or alpha-beta,alpha=2,beta=1,ignore-bias."),
     ] = None,
+    alpha: Annotated[float | None, typer.Option(help="Of --rule alpha-beta. Default: 2.")] = None,
+    beta: Annotated[float | None, typer.Option(help="Of --rule alpha-beta. Default: alpha - 1.")] = None,
+    gamma: Annotated[float | None, typer.Option(help="Of --rule gamma. Default: 0.25.")] = None,
+    epsilon: Annotated[float | None, typer.Option(help="Of --rule: the stabiliser. Default: 1e-06.")] = None,
     rules: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="A JSON list of rules that say which layers they are for."),
@@ -174,7 +178,7 @@ def lrp(
         fail("--plot-ledger: gradient methods keep no ledger; leave it out", status=USAGE)
     options: dict[str, Any] = {
         "preset": preset,
-        "rules": _rules(rule, rules),
+        "rules": _rules(rule, rules, {"alpha": alpha, "beta": beta, "gamma": gamma, "epsilon": epsilon}),
         "gradient": gradient,
         "samples": samples,
         "noise": noise,
@@ -232,12 +236,19 @@ def _explain_as_job(server: str, model: str, x: Any, options: dict[str, Any], ti
     return result
 
 
-def _rules(rule: str | None, rules: Path | None) -> Any:
+def _rules(rule: str | None, rules: Path | None, numbers: dict[str, float | None]) -> Any:
     from sidelight.lrp_rules import parse_rule
 
+    given = {name: number for name, number in numbers.items() if number is not None}
     if rule is not None:
         with failures_reported():
-            return parse_rule(rule)
+            option = parse_rule(rule)
+        twice = [name for name in given if name in option]
+        if twice:
+            fail(f"--{twice[0]}: --rule {rule} says it already; give it once", status=USAGE)
+        return option | given
+    if given:
+        fail(f"--{next(iter(given))}: goes with --rule, such as --rule alpha-beta", status=USAGE)
     if rules is None:
         return None
     try:
