@@ -14,6 +14,7 @@ from sidelight_engines.graph.frozen import FrozenGraph
 from sidelight_engines.graph.graph import Graph, TensorSpec
 from sidelight_engines.graph.unrolling import has_loops, unroll
 from sidelight_engines.lrp.origins import Origins
+from sidelight_engines.lrp.scales import fold_scales
 from sidelight_engines.model import Model
 from sidelight_engines.runtime.runtime import Array
 from sidelight_engines.runtime.tensorflow_runtime import import_frozen
@@ -100,13 +101,14 @@ def find_output(graph: Graph, name: str) -> TensorSpec:
     return found
 
 
-def prepare(model: Model, output: TensorSpec, inputs: Mapping[str, Array]) -> PreparedGraph:
+def prepare(model: Model, output: TensorSpec, inputs: Mapping[str, Array], *, for_gradients: bool) -> PreparedGraph:
     """Cuts the head off, folds constants, unrolls loops and drops what the output does not need; kept on the model.
 
     Args:
         model: the model.
         output: the output that is explained.
         inputs: input name -> instances; how long they are says how often loops run.
+        for_gradients: whether gradients by tensors within the graph are to be taken, and not relevance.
 
     Raises:
         MethodNotSupported: the output depends on no input.
@@ -117,10 +119,13 @@ def prepare(model: Model, output: TensorSpec, inputs: Mapping[str, Array]) -> Pr
     lengths: Lengths = ()
     if has_loops(frozen.graph_def):
         lengths = tuple((name, np.shape(inputs[name])[1:]) for name in frozen.inputs if name in inputs)
-    return model.derived(("lrp", "graph", output.name, lengths), lambda: _prepare(model.graph, frozen, output, lengths))
+    key = ("lrp", "graph", output.name, lengths, for_gradients)
+    return model.derived(key, lambda: _prepare(model.graph, frozen, output, lengths, for_gradients))
 
 
-def _prepare(graph: Graph, frozen: FrozenGraph, output: TensorSpec, lengths: Lengths) -> PreparedGraph:
+def _prepare(
+    graph: Graph, frozen: FrozenGraph, output: TensorSpec, lengths: Lengths, for_gradients: bool
+) -> PreparedGraph:
     import tensorflow as tf
 
     nodes = {node.name: node for node in frozen.graph_def.node}
@@ -142,7 +147,7 @@ def _prepare(graph: Graph, frozen: FrozenGraph, output: TensorSpec, lengths: Len
         shape = tf.TensorShape(attr["shape"].shape)
         shapes[name] = None if shape.rank is None else tuple(shape.as_list())
     shape_of_target = _target_shape(folded, target)
-    lighter, weights = _lifted(folded)
+    lighter, weights = _lifted(folded if for_gradients else fold_scales(folded, target))
     unused = tuple(name for name in frozen.inputs if name not in used)
     return PreparedGraph(
         graph=graph,

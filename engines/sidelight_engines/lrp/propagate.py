@@ -60,9 +60,10 @@ def propagate_relevance(
     """
     check_parameters(parameters)
     output = find_output(model.graph, parameters.target.output)
-    prepared = prepare(model, output, inputs)
+    by_gradients = isinstance(parameters.method, GradientMethod)
+    prepared = prepare(model, output, inputs, for_gradients=by_gradients)
     request = make_request(model, prepared, inputs, parameters, instances_field)
-    if isinstance(parameters.method, GradientMethod):
+    if by_gradients:
         result = attribute_by_gradients(model, request, control, chunking)
     else:
         result = RelevancePasses(model, request, control, chunking).run()
