@@ -322,6 +322,24 @@ def _convertible() -> Iterator[None]:
         tf.nn.gelu, tf.function = usual_gelu, usual_function
 
 
+def _hold_statistics(path: Path, model: Any) -> None:
+    """Writes into an ONNX file the mean and variance of Keras' Normalization, which tf2onnx makes inputs of it."""
+    import keras
+    import onnx
+
+    file = onnx.load(path)
+    own = {tensor.name for tensor in model.inputs}
+    extra = [value for value in file.graph.input if value.name not in own]
+    if not extra:
+        return
+    (layer,) = (layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Normalization))
+    for value in extra:
+        statistic = layer.mean if value.name.endswith("Sub/y:0") else layer.variance
+        file.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(statistic), value.name))
+        file.graph.input.remove(value)
+    onnx.save(file, path)
+
+
 def export(architecture: Architecture, folder: Path, count: int = 4) -> Exported:
     """Writes a model in both formats, unless the folder holds it already.
 
@@ -344,6 +362,7 @@ def export(architecture: Architecture, folder: Path, count: int = 4) -> Exported
     made.onnx.mkdir(parents=True, exist_ok=True)
     with _convertible():
         model.export(str(made.onnx / "model.onnx"), format="onnx", verbose=False)
+    _hold_statistics(made.onnx / "model.onnx", model)
     # Written last: it stands for the whole.
     np.savez(made.instances, **draw(model, architecture, count, _SEED + 1))
     return made
