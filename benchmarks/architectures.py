@@ -328,8 +328,8 @@ def _hold_statistics(path: Path, model: Any) -> None:
     import onnx
 
     file = onnx.load(path)
-    own = {tensor.name for tensor in model.inputs}
-    extra = [value for value in file.graph.input if value.name not in own]
+    # The names of constants that were captured; those of inputs have no number of an output.
+    extra = [value for value in file.graph.input if value.name.endswith(":0")]
     if not extra:
         return
     (layer,) = (layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Normalization))
