@@ -49,9 +49,9 @@ class Line:
     note: str = ""
 
 
-def take_turns(contenders: Mapping[str, Contender], repetitions: int) -> dict[str, list[float]]:
-    """Runs each contender once to warm up, then all of them in turn; the seconds of each turn."""
-    for contender in contenders.values():
+def take_turns(contenders: Mapping[str, Contender], repetitions: int, warm_up: bool = True) -> dict[str, list[float]]:
+    """Runs each contender once to warm up, unless that is done, then all of them in turn; the seconds of each turn."""
+    for contender in contenders.values() if warm_up else ():
         contender()
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repetitions):
@@ -80,6 +80,10 @@ def at_most(value: float, limit: float) -> tuple[str, bool]:
 def at_least(value: float, limit: float) -> tuple[str, bool]:
     """The words for a target from below, and whether it is met."""
     return f"at least {limit:g}", value >= limit
+
+
+class ReferenceFailed(Exception):
+    """A library could not do what it was asked; the message is its own."""
 
 
 class Reference:
@@ -114,7 +118,11 @@ class Reference:
         self._log.close()
 
     def run(self, case: Mapping[str, Any]) -> dict[str, Any]:
-        """Runs a case; what the script answers."""
+        """Runs a case; what the script answers.
+
+        Raises:
+            ReferenceFailed: the script answered that the library can not do it.
+        """
         if self._process.stdin is None or self._process.stdout is None:
             raise RuntimeError("the reference has no pipes")
         self._process.stdin.write(json.dumps(case) + "\n")
@@ -123,6 +131,8 @@ class Reference:
         if not answer:
             raise RuntimeError(f"the reference died; see {self._log.name}")
         found: dict[str, Any] = json.loads(answer)
+        if "failure" in found:
+            raise ReferenceFailed(found["failure"])
         return found
 
 
