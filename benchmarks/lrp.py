@@ -39,7 +39,7 @@ from benchmarks.lrp_network import load_digits, train
 
 _HERE = Path(__file__).parent
 _RESULTS = _HERE / "results"
-_BATCHES = (128, 1024)
+_WAYS = ({"batch": 128}, {"batch": 1024})
 _GRADIENT_ROWS = 128
 
 RULES: dict[str, tuple[Any, dict[str, tuple[str, dict[str, Any]]]]] = {
@@ -102,13 +102,13 @@ def plain_gradient(folder: Path, images: np.ndarray[Any, Any]) -> Contender:
 
 
 class Library:
-    """A library at the faster of some batch lengths, which its first run finds.
+    """A library, asked in the fastest of some ways, which its first run finds.
 
     Args:
         python: where it runs.
         case: what it is asked, without the batch length.
-        batches: batch lengths to try.
-        warmed_with: images of a run at each batch length that is not timed; None for all.
+        ways: batch lengths to try, and what else may make it faster.
+        warmed_with: images of a run in each way that is not timed; None for all.
 
     Attributes:
         finite: whether its relevance is, in the last run.
@@ -118,15 +118,15 @@ class Library:
         self,
         python: Reference,
         case: Mapping[str, Any],
-        batches: Sequence[int] = _BATCHES,
+        ways: Sequence[Mapping[str, int]] = _WAYS,
         warmed_with: int | None = None,
     ) -> None:
         self.finite = True
         self._python = python
         self._case = dict(case)
-        self._batches = batches
+        self._ways = ways
         self._warmed_with = warmed_with
-        self._batch: int | None = None
+        self._way: Mapping[str, int] | None = None
 
     def __call__(self) -> float:
         """The seconds of a run.
@@ -134,16 +134,16 @@ class Library:
         Raises:
             ReferenceFailed: the library can not do it.
         """
-        if self._batch is None:
-            for batch in self._batches:
-                self._python.run(self._case | {"batch": batch, "count": self._warmed_with})
-            took = {batch: self._seconds(batch) for batch in self._batches}
-            self._batch = min(took, key=took.__getitem__)
-            return took[self._batch]
-        return self._seconds(self._batch)
+        if self._way is not None:
+            return self._seconds(self._way)
+        for way in self._ways:
+            self._python.run({**self._case, **way, "count": self._warmed_with})
+        took = [self._seconds(way) for way in self._ways]
+        self._way = self._ways[int(np.argmin(took))]
+        return min(took)
 
-    def _seconds(self, batch: int) -> float:
-        answer = self._python.run(self._case | {"batch": batch})
+    def _seconds(self, way: Mapping[str, int]) -> float:
+        answer = self._python.run({**self._case, **way})
         self.finite = bool(np.isfinite(answer["sums"]).all())
         return float(answer["seconds"][-1])
 

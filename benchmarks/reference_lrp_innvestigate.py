@@ -28,7 +28,10 @@ def network(case: dict[str, Any]) -> Any:
     if name in ("VGG16", "ResNet50"):
         shape = (case["pixels"], case["pixels"], 3)
         made = getattr(tf.keras.applications, name)
-        return made(weights=None, input_shape=shape, classes=10, classifier_activation=None)
+        model = made(weights=None, input_shape=shape, classes=10, classifier_activation=None)
+        # Without eager execution variables have no values before they are first set.
+        model.set_weights(model.get_weights())
+        return model
     held = np.load(folder / f"{name}.npz")
     layers = tf.keras.layers
     x = given = layers.Input((28, 28, 1))

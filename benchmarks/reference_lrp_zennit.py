@@ -3,8 +3,8 @@
 Answers each line of JSON with a line of JSON. ``{"folder", "network", "images", "rule", "arguments", "batch",
 "repeat"}``: the sums of relevance of the class with the largest logit and the seconds of each run, or ``failure`` if
 the library can not do it. The rule is one of zennit's, at every layer with weights, or ``captum.Epsilon``. The network
-is an architecture of `reference_architectures` by name, or what the folder holds under it; ``count`` takes no more
-than so many images.
+is an architecture of `reference_architectures` by name, or what the folder holds under it. ``count`` takes no more
+than so many images, ``threads`` so many threads.
 """
 
 from __future__ import annotations
@@ -93,9 +93,11 @@ def run(model: torch.nn.Module, case: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     models: dict[str, torch.nn.Module] = {}
+    threads = torch.get_num_threads()
     for line in sys.stdin:
         case = json.loads(line)
         key = f"{case['network']} {case['rule'].startswith('captum')}"
+        torch.set_num_threads(case.get("threads", threads))
         try:
             if key not in models:
                 models[key] = network(case)
