@@ -61,7 +61,9 @@ class Exported:
     instances: Path
 
 
-def _application(name: str, pixels: int, **options: Any) -> Callable[[Any], Any]:
+def application(name: str, pixels: int, **options: Any) -> Callable[[Any], Any]:
+    """What builds one of Keras' applications for images of so many pixels."""
+
     def build(keras: Any) -> Any:
         made = getattr(keras.applications, name)
         return made(weights=None, input_shape=(pixels, pixels, 3), classes=_CLASSES, **options)
@@ -208,17 +210,17 @@ def gru(keras: Any) -> Any:
 
 ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture("MLP", mlp),
-    Architecture("VGG16", _application("VGG16", 64)),
-    Architecture("ResNet50", _application("ResNet50", 64)),
-    Architecture("ResNet50V2", _application("ResNet50V2", 64)),
-    Architecture("DenseNet121", _application("DenseNet121", 64)),
-    Architecture("MobileNetV2", _application("MobileNetV2", 64)),
-    Architecture("MobileNetV3Small", _application("MobileNetV3Small", 64), 0, 255),
-    Architecture("EfficientNetB0", _application("EfficientNetB0", 64), 0, 255),
-    Architecture("InceptionV3", _application("InceptionV3", 96)),
-    Architecture("InceptionResNetV2", _application("InceptionResNetV2", 96)),
+    Architecture("VGG16", application("VGG16", 64)),
+    Architecture("ResNet50", application("ResNet50", 64)),
+    Architecture("ResNet50V2", application("ResNet50V2", 64)),
+    Architecture("DenseNet121", application("DenseNet121", 64)),
+    Architecture("MobileNetV2", application("MobileNetV2", 64)),
+    Architecture("MobileNetV3Small", application("MobileNetV3Small", 64), 0, 255),
+    Architecture("EfficientNetB0", application("EfficientNetB0", 64), 0, 255),
+    Architecture("InceptionV3", application("InceptionV3", 96)),
+    Architecture("InceptionResNetV2", application("InceptionResNetV2", 96)),
     Architecture("U-Net", unet),
-    Architecture("ConvNeXtTiny", _application("ConvNeXtTiny", 64), 0, 255),
+    Architecture("ConvNeXtTiny", application("ConvNeXtTiny", 64), 0, 255),
     Architecture("1D CNN", cnn_1d),
     Architecture("Transformer text encoder", text_encoder, 0, 100),
     Architecture("ViT", vit),

@@ -49,9 +49,9 @@ class Line:
     note: str = ""
 
 
-def take_turns(contenders: Mapping[str, Contender], repetitions: int) -> dict[str, list[float]]:
-    """Runs each contender once to warm up, then all of them in turn; the seconds of each turn."""
-    for contender in contenders.values():
+def take_turns(contenders: Mapping[str, Contender], repetitions: int, warm_up: bool = True) -> dict[str, list[float]]:
+    """Runs each contender once to warm up, unless that is done, then all of them in turn; the seconds of each turn."""
+    for contender in contenders.values() if warm_up else ():
         contender()
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repetitions):
@@ -82,6 +82,10 @@ def at_least(value: float, limit: float) -> tuple[str, bool]:
     return f"at least {limit:g}", value >= limit
 
 
+class ReferenceFailed(Exception):
+    """A library could not do what it was asked; the message is its own."""
+
+
 class Reference:
     """A script in the reference environment that times itself, one case per line of its input.
 
@@ -93,7 +97,8 @@ class Reference:
 
     def __init__(self, python: Path, script: Path, log: Path) -> None:
         self._log = log.open("w")
-        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        # Threads that spin while they wait make torch several times slower on a machine that does other work too.
+        environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
         self._process = subprocess.Popen(
             [python, script],
             stdin=subprocess.PIPE,
@@ -114,7 +119,11 @@ class Reference:
         self._log.close()
 
     def run(self, case: Mapping[str, Any]) -> dict[str, Any]:
-        """Runs a case; what the script answers."""
+        """Runs a case; what the script answers.
+
+        Raises:
+            ReferenceFailed: the script answered that the library can not do it.
+        """
         if self._process.stdin is None or self._process.stdout is None:
             raise RuntimeError("the reference has no pipes")
         self._process.stdin.write(json.dumps(case) + "\n")
@@ -123,6 +132,8 @@ class Reference:
         if not answer:
             raise RuntimeError(f"the reference died; see {self._log.name}")
         found: dict[str, Any] = json.loads(answer)
+        if "failure" in found:
+            raise ReferenceFailed(found["failure"])
         return found
 
 

@@ -13,7 +13,7 @@ import argparse
 import os
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from benchmarks.lrp_network import load_digits, train
 
 _HERE = Path(__file__).parent
 _RESULTS = _HERE / "results"
-_BATCHES = (128, 1024)
+_WAYS = ({"batch": 128}, {"batch": 1024})
 _GRADIENT_ROWS = 128
 
 RULES: dict[str, tuple[Any, dict[str, tuple[str, dict[str, Any]]]]] = {
@@ -64,8 +64,8 @@ RULES: dict[str, tuple[Any, dict[str, tuple[str, dict[str, Any]]]]] = {
 """Name -> our rule, and by library what says the same."""
 
 # Times of TensorFlow's plain input gradient of the same graph, and of the fastest reference.
-_MOST_GRADIENTS = {"epsilon": 1.2, "alpha-beta": 2.2, "gamma": 2.2}
-_LEAST_SPEED_UP = {"alpha-beta": 2.0, "gamma": 2.0}
+MOST_GRADIENTS = {"epsilon": 1.2, "alpha-beta": 2.2, "gamma": 2.2}
+LEAST_SPEED_UP = {"alpha-beta": 2.0, "gamma": 2.0}
 
 
 def sidelight(model: Model, images: np.ndarray[Any, Any], rule: Any) -> Contender:
@@ -101,31 +101,92 @@ def plain_gradient(folder: Path, images: np.ndarray[Any, Any]) -> Contender:
     return run
 
 
-def reference(python: Reference, folder: Path, said: tuple[str, dict[str, Any]]) -> Contender:
-    """A library at the faster of two batch lengths, which its first run finds."""
+class Library:
+    """A library, asked in the fastest of some ways, which its first run finds.
+
+    Args:
+        python: where it runs.
+        case: what it is asked, without the batch length.
+        ways: batch lengths to try, and what else may make it faster.
+        warmed_with: images of a run in each way that is not timed; None for all.
+
+    Attributes:
+        finite: whether its relevance is, in the last run.
+    """
+
+    def __init__(
+        self,
+        python: Reference,
+        case: Mapping[str, Any],
+        ways: Sequence[Mapping[str, int]] = _WAYS,
+        warmed_with: int | None = None,
+    ) -> None:
+        self.finite = True
+        self._python = python
+        self._case = dict(case)
+        self._ways = ways
+        self._warmed_with = warmed_with
+        self._way: Mapping[str, int] | None = None
+
+    def __call__(self) -> float:
+        """The seconds of a run.
+
+        Raises:
+            ReferenceFailed: the library can not do it.
+        """
+        if self._way is not None:
+            return self._seconds(self._way)
+        for way in self._ways:
+            self._python.run({**self._case, **way, "count": self._warmed_with})
+        took = [self._seconds(way) for way in self._ways]
+        self._way = self._ways[int(np.argmin(took))]
+        return min(took)
+
+    def _seconds(self, way: Mapping[str, int]) -> float:
+        answer = self._python.run({**self._case, **way})
+        self.finite = bool(np.isfinite(answer["sums"]).all())
+        return float(answer["seconds"][-1])
+
+
+def case(folder: Path, network: str, said: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    """What a library is asked: the images of the folder, by what it calls the rule."""
     name, arguments = said
-    case = {
+    return {
         "folder": str(folder),
-        "network": "seed",
+        "network": network,
         "images": str(folder / "bench.npy"),
         "analyzer": name,
         "rule": name,
         "arguments": arguments,
         "repeat": 1,
     }
-    best: list[int] = []
 
-    def seconds(batch: int) -> float:
-        return float(python.run(case | {"batch": batch})["seconds"][-1])
 
-    def run() -> float:
-        if not best:
-            for batch in _BATCHES:
-                seconds(batch)
-            best.append(min(_BATCHES, key=seconds))
-        return seconds(best[0])
+def compare(report: Report, name: str, claim: str, seconds: Mapping[str, Sequence[float]], note: str = "") -> None:
+    """Adds the lines of a rule: beside the gradient where there is one, and beside the fastest library.
 
-    return run
+    Args:
+        report: they are added to.
+        name: of the rule.
+        claim: what was done.
+        seconds: of ``ours``, of ``gradient`` if it ran, and of the libraries.
+        note: what a reader of the second line must know.
+    """
+    median = {key: statistics.median(values) for key, values in seconds.items()}
+    if "gradient" in seconds:
+        value = ratio(seconds, "ours", "gradient")
+        limit = at_most(value, MOST_GRADIENTS[name])
+        report.add(Line(claim, median["ours"], "plain gradient", median["gradient"], value, *limit))
+    libraries = [key for key in seconds if key not in ("ours", "gradient")]
+    if not libraries:
+        report.add(Line(claim, median["ours"], "no library", 0.0, 0.0, "", None, note))
+        return
+    best = fastest(seconds, libraries)
+    value = ratio(seconds, best, "ours")
+    limit = at_least(value, LEAST_SPEED_UP.get(name, 1.0))
+    others = [f"{library} {median[library]:.3f} s" for library in libraries if library != best]
+    note = "; ".join([*others, *([note] if note else [])])
+    report.add(Line(claim, median["ours"], best, median[best], value, *limit, note))
 
 
 def measure(
@@ -133,33 +194,12 @@ def measure(
 ) -> None:
     rule, theirs = RULES[name]
     contenders: dict[str, Contender] = {"ours": sidelight(model, images, rule)}
-    if name in _MOST_GRADIENTS:
+    if name in MOST_GRADIENTS:
         contenders["gradient"] = plain_gradient(folder / "seed", images)
-    by_library: dict[str, Callable[[], float | None]] = {
-        library: reference(libraries["iNNvestigate" if library == "iNNvestigate" else "torch"], folder, said)
-        for library, said in theirs.items()
-    }
-    seconds = take_turns(contenders | by_library, report_repetitions(report))
-    median = {key: statistics.median(values) for key, values in seconds.items()}
-    if name in _MOST_GRADIENTS:
-        value = ratio(seconds, "ours", "gradient")
-        target, met = at_most(value, _MOST_GRADIENTS[name])
-        report.add(
-            Line(
-                f"{name}, {len(images):,} images",
-                median["ours"],
-                "plain gradient",
-                median["gradient"],
-                value,
-                target,
-                met,
-            )
-        )
-    best = fastest(seconds, list(by_library))
-    value = ratio(seconds, best, "ours")
-    target, met = at_least(value, _LEAST_SPEED_UP.get(name, 1.0))
-    others = ", ".join(f"{library} {median[library]:.3f} s" for library in by_library if library != best)
-    report.add(Line(f"{name}, {len(images):,} images", median["ours"], best, median[best], value, target, met, others))
+    for library, said in theirs.items():
+        python = libraries["iNNvestigate" if library == "iNNvestigate" else "torch"]
+        contenders[library] = Library(python, case(folder, "seed", said))
+    compare(report, name, f"{name}, {len(images):,} images", take_turns(contenders, report_repetitions(report)))
 
 
 def report_repetitions(report: Report) -> int:

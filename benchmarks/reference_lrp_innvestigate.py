@@ -1,7 +1,10 @@
-"""iNNvestigate on the network of the LRP benchmarks, in an environment of its own.
+"""iNNvestigate on the networks of the LRP benchmarks, in an environment of its own.
 
 Answers each line of JSON with a line of JSON. ``{"folder", "network", "images", "analyzer", "arguments", "batch",
-"repeat"}``: the sums of relevance of the class with the largest logit and the seconds of each run.
+"repeat"}``: the sums of relevance of the class with the largest logit and the seconds of each run, or ``failure`` if
+the library can not do it. The network is VGG16 or ResNet50, of the Keras of this environment, without softmax, with
+weights of its own drawing (the time does not depend on them) for images of ``pixels``; or what the folder holds under
+the name. ``count`` takes no more than so many images.
 """
 
 from __future__ import annotations
@@ -20,7 +23,15 @@ import numpy as np
 import tensorflow as tf
 
 
-def network(folder: Path, name: str) -> Any:
+def network(case: dict[str, Any]) -> Any:
+    folder, name = Path(case["folder"]), case["network"]
+    if name in ("VGG16", "ResNet50"):
+        shape = (case["pixels"], case["pixels"], 3)
+        made = getattr(tf.keras.applications, name)
+        model = made(weights=None, input_shape=shape, classes=10, classifier_activation=None)
+        # Without eager execution variables have no values before they are first set.
+        model.set_weights(model.get_weights())
+        return model
     held = np.load(folder / f"{name}.npz")
     layers = tf.keras.layers
     x = given = layers.Input((28, 28, 1))
@@ -35,6 +46,19 @@ def network(folder: Path, name: str) -> Any:
     return model
 
 
+def run(analyzer: Any, case: dict[str, Any]) -> dict[str, Any]:
+    images = np.load(case["images"])[: case.get("count")]
+    seconds, sums = [], []
+    for _ in range(case["repeat"]):
+        started = time.perf_counter()
+        parts = [
+            analyzer.analyze(images[first : first + case["batch"]]) for first in range(0, len(images), case["batch"])
+        ]
+        seconds.append(time.perf_counter() - started)
+        sums = np.concatenate(parts).sum(axis=(1, 2, 3)).astype(float).tolist()
+    return {"sums": sums, "seconds": seconds}
+
+
 def main() -> None:
     tf.compat.v1.disable_eager_execution()
     answers = os.fdopen(os.dup(1), "w")
@@ -43,26 +67,19 @@ def main() -> None:
     analyzers: dict[str, Any] = {}
     for line in sys.stdin:
         case = json.loads(line)
-        folder = Path(case["folder"])
-        if case["network"] not in models:
-            models[case["network"]] = network(folder, case["network"])
         key = json.dumps([case["network"], case["analyzer"], case["arguments"]])
-        if key not in analyzers:
-            arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in case["arguments"].items()}
-            analyzers[key] = innvestigate.create_analyzer(
-                case["analyzer"], models[case["network"]], neuron_selection_mode="max_activation", **arguments
-            )
-        images = np.load(case["images"])
-        seconds, sums = [], []
-        for _ in range(case["repeat"]):
-            started = time.perf_counter()
-            parts = [
-                analyzers[key].analyze(images[first : first + case["batch"]])
-                for first in range(0, len(images), case["batch"])
-            ]
-            seconds.append(time.perf_counter() - started)
-            sums = np.concatenate(parts).sum(axis=(1, 2, 3)).astype(float).tolist()
-        print(json.dumps({"sums": sums, "seconds": seconds}), file=answers, flush=True)
+        try:
+            if case["network"] not in models:
+                models[case["network"]] = network(case)
+            if key not in analyzers:
+                arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in case["arguments"].items()}
+                analyzers[key] = innvestigate.create_analyzer(
+                    case["analyzer"], models[case["network"]], neuron_selection_mode="max_activation", **arguments
+                )
+            answer = run(analyzers[key], case)
+        except Exception as error:
+            answer = {"failure": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"}
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""zennit and captum on the network of the LRP benchmarks, in an environment of its own.
+"""zennit and captum on the networks of the LRP benchmarks, in an environment of its own.
 
 Answers each line of JSON with a line of JSON. ``{"folder", "network", "images", "rule", "arguments", "batch",
-"repeat"}``: the sums of relevance of the class with the largest logit and the seconds of each run. The rule is one of
-zennit's, at every layer with weights, or ``captum.Epsilon``.
+"repeat"}``: the sums of relevance of the class with the largest logit and the seconds of each run, or ``failure`` if
+the library can not do it. The rule is one of zennit's, at every layer with weights, or ``captum.Epsilon``. The network
+is an architecture of `reference_architectures` by name, or what the folder holds under it. ``count`` takes no more
+than so many images, ``threads`` so many threads.
 """
 
 from __future__ import annotations
@@ -17,11 +19,14 @@ import numpy as np
 import torch
 from captum.attr import LRP
 from captum.attr._utils.lrp_rules import EpsilonRule
+from reference_architectures import build
 from zennit import rules
 from zennit.attribution import Gradient
+from zennit.canonizers import SequentialMergeBatchNorm
 from zennit.composites import LayerMapComposite
-from zennit.rules import Pass
-from zennit.types import Activation, Linear
+from zennit.layer import Sum
+from zennit.rules import Norm, Pass
+from zennit.types import Activation, AvgPool, BatchNorm, Linear
 
 
 class Network(torch.nn.Module):
@@ -56,7 +61,8 @@ def attribute(model: torch.nn.Module, case: dict[str, Any], x: torch.Tensor) -> 
             target = model(x).argmax(dim=1)
         return LRP(model).attribute(x, target=target).detach()
     rule = getattr(rules, case["rule"])(**case["arguments"])
-    composite = LayerMapComposite([(Activation, Pass()), (Linear, rule)])
+    layers = [(Activation, Pass()), (Sum, Norm()), (AvgPool, Norm()), (BatchNorm, Pass()), (Linear, rule)]
+    composite = LayerMapComposite(layers, canonizers=[SequentialMergeBatchNorm()])
 
     def largest(y: torch.Tensor) -> torch.Tensor:
         return y.detach() * torch.eye(10)[y.argmax(dim=1)]
@@ -65,23 +71,40 @@ def attribute(model: torch.nn.Module, case: dict[str, Any], x: torch.Tensor) -> 
         return attributor(x, largest)[1].detach()
 
 
+def network(case: dict[str, Any]) -> torch.nn.Module:
+    if case["network"] in ("VGG16", "ResNet50"):
+        return build(case["network"], case["pixels"], "captum" if case["rule"].startswith("captum") else "zennit")
+    return Network(np.load(Path(case["folder"]) / f"{case['network']}.npz")).eval()
+
+
+def run(model: torch.nn.Module, case: dict[str, Any]) -> dict[str, Any]:
+    images = torch.tensor(np.load(case["images"])[: case.get("count")].transpose(0, 3, 1, 2).copy())
+    seconds, sums = [], []
+    for _ in range(case["repeat"]):
+        started = time.perf_counter()
+        parts = [
+            attribute(model, case, images[first : first + case["batch"]])
+            for first in range(0, len(images), case["batch"])
+        ]
+        seconds.append(time.perf_counter() - started)
+        sums = torch.cat(parts).sum(dim=(1, 2, 3)).double().tolist()
+    return {"sums": sums, "seconds": seconds}
+
+
 def main() -> None:
-    models: dict[str, Network] = {}
+    models: dict[str, torch.nn.Module] = {}
+    threads = torch.get_num_threads()
     for line in sys.stdin:
         case = json.loads(line)
-        if case["network"] not in models:
-            models[case["network"]] = Network(np.load(Path(case["folder"]) / f"{case['network']}.npz")).eval()
-        images = torch.tensor(np.load(case["images"]).transpose(0, 3, 1, 2).copy())
-        seconds, sums = [], []
-        for _ in range(case["repeat"]):
-            started = time.perf_counter()
-            parts = [
-                attribute(models[case["network"]], case, images[first : first + case["batch"]])
-                for first in range(0, len(images), case["batch"])
-            ]
-            seconds.append(time.perf_counter() - started)
-            sums = torch.cat(parts).sum(dim=(1, 2, 3)).double().tolist()
-        print(json.dumps({"sums": sums, "seconds": seconds}), flush=True)
+        key = f"{case['network']} {case['rule'].startswith('captum')}"
+        torch.set_num_threads(case.get("threads", threads))
+        try:
+            if key not in models:
+                models[key] = network(case)
+            answer = run(models[key], case)
+        except Exception as error:
+            answer = {"failure": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"}
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
