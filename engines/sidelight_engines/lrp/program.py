@@ -270,8 +270,9 @@ def _nothing(tensor: Any, replicas: Replicas) -> Any:
 
 
 def _row_bytes(view: GraphView, walking: Walking, targets: int) -> int:
-    """About what one instance takes: what the forward pass keeps, and relevance of all targets at the widest places."""
-    sizes = []
+    """About what one instance takes: what the walk reads of the forward pass, and relevance at the widest places."""
+    forward = {op.name for op in view.order}
+    kept, sizes = 0, []
     for op in view.order:
         for made in op.outputs:
             where = view.batch_axis(made)
@@ -281,5 +282,7 @@ def _row_bytes(view: GraphView, walking: Walking, targets: int) -> int:
             for axis, length in enumerate(made.shape.as_list()):
                 size *= where.outer if axis == where.axis else (length or 1)
             sizes.append(size)
+            if any(reader.name not in forward for reader in made.consumers()):
+                kept += size
     widest = sorted(sizes, reverse=True)[:4]
-    return sum(sizes) + 2 * targets * sum(widest)
+    return kept + 2 * targets * sum(widest)

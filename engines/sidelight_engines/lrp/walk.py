@@ -188,19 +188,14 @@ def _step(node: Node, chain: Chain, active: Any) -> LinearStep:
     linear, view = chain.map, node.view
     x, u = wide(linear.x), wide(linear.u)
     scale = scale_for(chain, {axis: u.shape[axis] for axis in linear.channel_axes})
-    z = u if scale is None else u * tf.constant(scale, u.dtype)
     bias = None if chain.bias is None else tf.constant(chain.bias, u.dtype)
-    y = wide(chain.end.outputs[0])
-    if bias is None:
-        y = z
-    elif chain.moves:
-        y = z + bias
     return LinearStep(
         map=linear,
         x=x,
         weights=_weights(node, chain, scale, u.dtype),
-        z=z,
-        y=y,
+        u=u,
+        scale=scale,
+        end=None if chain.moves else wide(chain.end.outputs[0]),
         bias=bias,
         nonnegative=view.nonnegative(linear.x),
         active=None if active is None else wide(active),

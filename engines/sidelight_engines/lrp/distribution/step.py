@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sidelight_engines.lrp.batch_axis import BatchAxis
@@ -23,8 +24,9 @@ class LinearStep:
         map: L.
         x: the tensor that it reads, in the type that relevance is computed in.
         weights: W.
-        z: L(x, W).
-        y: z + b.
+        u: L(x, W) without the factor that was folded into W.
+        scale: that factor, of u's rank; None for 1.
+        end: z + b as the graph has it, if it has it in u's shape; else None.
         bias: b, broadcasting to z; None for none.
         nonnegative: whether x is never below 0.
         active: max(y, 0), if relevance is known to be 0 wherever that is 0; else None.
@@ -35,13 +37,30 @@ class LinearStep:
     map: LinearMap
     x: Any
     weights: Weights
-    z: Any
-    y: Any
+    u: Any
+    scale: Any
+    end: Any
     bias: Any
     nonnegative: bool
     active: Any
     x_where: BatchAxis
     y_where: BatchAxis
+
+    # Made when a rule asks for them: what a walk reads of the forward pass is kept in memory until it has.
+
+    @cached_property
+    def z(self) -> Any:
+        """L(x, W)."""
+        import tensorflow as tf
+
+        return self.u if self.scale is None else self.u * tf.constant(self.scale, self.u.dtype)
+
+    @cached_property
+    def y(self) -> Any:
+        """The sum: z + b."""
+        if self.bias is None:
+            return self.z
+        return self.z + self.bias if self.end is None else self.end
 
     def back(self, s: Any, weights: Any) -> Any:
         """L' s."""
