@@ -109,7 +109,8 @@ class Moments:
         variance = np.where(at_bound, 0.0, over_levels(pulled * away, counts))
         return cls(
             Sums(weights @ columns, pulled @ columns, square @ sums, square_pulled @ columns),
-            Sums(*(over_levels(part, counts) for part in (weights, pulled, square, square_pulled))),
+            # Weights add up to 1.
+            Sums(np.ones_like(variance), *(over_levels(part, counts) for part in (pulled, square, square_pulled))),
             variance,
             over_levels(square_pulled * away, counts),
         )
