@@ -53,6 +53,7 @@ def test_the_features_that_move_most_come_first(fake: Any, x: Path) -> None:
     assert lines[1].endswith("not attained")
     assert lines[2].split()[:2] == ["d", "0"]
     assert "log-loss" in done.stdout
+    assert "0.5000 ± 0.01 by d" in done.stdout
     assert "digits:3" in done.stdout
     assert "Warning TARGETS_NOT_ATTAINED: 1 of 4" in done.stderr
 

@@ -157,8 +157,8 @@ async def test_influence_over_the_wire_is_the_engines_own(server: Running) -> No
     )
     for name in (
         "feature_means", "targets", "influences", "standard_errors", "confidence_low", "confidence_high", "slopes",
-        "performances", "group_performances", "attained", "attained_means", "effective_sample_sizes",
-        "baseline_predictions", "baseline_performances",
+        "performances", "performance_errors", "group_performances", "group_performance_errors", "attained",
+        "attained_means", "effective_sample_sizes", "baseline_predictions", "baseline_performances",
     ):  # fmt: skip
         sent, made = array(getattr(response, name)), getattr(expected, name)
         assert sent.shape == made.shape, name

@@ -42,8 +42,12 @@ class InfluenceExplanation:
         slopes: (features, labels), d(mean prediction)/d(feature mean) at the data as they are.
         metrics: the metrics, by word, such as ``"log-loss"``.
         performances: (features, taus, metrics); None without metrics.
+        performance_errors: like `performances`, standard errors; NaN where fewer than 2 examples count. None without
+            metrics, and from servers that do not send them.
         groups: (groups,), ascending; None without groups.
         group_performances: (features, taus, groups, metrics); None without groups.
+        group_performance_errors: like `group_performances`, standard errors; NaN where fewer than 2 examples of the
+            group count. None without groups, and from servers that do not send them.
         attained: (features, taus), whether each mean reached its target.
         attained_means: (features, taus), the mean of the feature under the tilt.
         effective_sample_sizes: (features, taus), how many examples count: 1 / sum of squared weights.
@@ -67,8 +71,10 @@ class InfluenceExplanation:
     slopes: FloatArray
     metrics: tuple[str, ...]
     performances: FloatArray | None
+    performance_errors: FloatArray | None
     groups: NDArray[np.int64] | None
     group_performances: FloatArray | None
+    group_performance_errors: FloatArray | None
     attained: NDArray[np.bool_]
     attained_means: FloatArray
     effective_sample_sizes: FloatArray
@@ -143,15 +149,20 @@ class InfluenceExplanation:
             np.savez_compressed(file, **columns)
 
     def to_csv(self, path: str | Path) -> None:
-        """Writes a table: a line for each feature, tau and label, with the metrics at its end. NaN is left empty."""
+        """Writes a table: a line for each feature, tau and label, with the metrics at its end.
+
+        After the metrics come their standard errors, as ``accuracy_error``. NaN is left empty.
+        """
         with Path(path).open("w", newline="", encoding="utf-8") as file:
             lines = csv.writer(file, lineterminator="\n")
+            metrics = [metric.replace("-", "_") for metric in self.metrics]
             lines.writerow(
                 [
                     *("feature", "name", "target" if self.absolute_targets else "tau", "target_mean", "attained_mean"),
                     *("attained", "effective_sample_size", "label", "influence", "standard_error"),
                     *(() if self.confidence_low is None else ("confidence_low", "confidence_high")),
-                    *(metric.replace("-", "_") for metric in self.metrics),
+                    *metrics,
+                    *(() if self.performance_errors is None else (f"{metric}_error" for metric in metrics)),
                 ]
             )
             lines.writerows(self._lines())
@@ -164,7 +175,12 @@ class InfluenceExplanation:
             cell = (place, tau)
             numbers = [self.targets[cell], self.attained_means[cell]]
             measured = [column[place, tau, label] for column in by_label]
-            metrics: list[float] = [] if self.performances is None else self.performances[cell].tolist()
+            metrics = [
+                number
+                for column in (self.performances, self.performance_errors)
+                if column is not None
+                for number in column[cell].tolist()
+            ]
             yield [
                 int(self.features[place]),
                 self.feature_name(place),

@@ -14,7 +14,8 @@ from sidelight.v1 import influence_pb2
 from sidelight.words import word
 
 _Optional = Literal[
-    "confidence_low", "confidence_high", "performances", "group_performances", "baseline_performances"
+    "confidence_low", "confidence_high", "performances", "performance_errors", "group_performances",
+    "group_performance_errors", "baseline_performances",
 ]  # fmt: skip
 
 
@@ -39,8 +40,10 @@ def decode_influence(message: influence_pb2.ExplainInfluenceResponse) -> Influen
         slopes=from_tensor(message.slopes),
         metrics=tuple(word(influence_pb2.Metric.DESCRIPTOR, metric) for metric in message.metrics),
         performances=optional("performances"),
+        performance_errors=optional("performance_errors"),
         groups=np.array(message.groups, np.int64) if message.groups else None,
         group_performances=optional("group_performances"),
+        group_performance_errors=optional("group_performance_errors"),
         attained=from_tensor(message.attained),
         attained_means=from_tensor(message.attained_means),
         effective_sample_sizes=from_tensor(message.effective_sample_sizes),

@@ -17,13 +17,13 @@ import numpy as np
 from sidelight_engines.control import Control
 from sidelight_engines.errors import InvalidField
 from sidelight_engines.influence.answers import Answers, read_answers, read_groups
-from sidelight_engines.influence.area_under_curve import AreaUnderCurve
 from sidelight_engines.influence.dual import solve_tilts
 from sidelight_engines.influence.ethik import ethik_tilts
 from sidelight_engines.influence.levels import Grid, Levels, as_slice, column_levels, find_grid, grid_levels
-from sidelight_engines.influence.metrics import MetricColumns, column_count, metric_columns
+from sidelight_engines.influence.measures import Measures
+from sidelight_engines.influence.metrics import column_count
 from sidelight_engines.influence.notices import notices
-from sidelight_engines.influence.parameters import InfluenceParameters, Metric, Rows, UnattainableTarget
+from sidelight_engines.influence.parameters import InfluenceParameters, Rows, UnattainableTarget
 from sidelight_engines.influence.result import InfluenceResult
 from sidelight_engines.influence.tilting import Scaled, Tilted, scale, slopes, tilt, unattainable
 from sidelight_engines.influence.validation import (
@@ -86,7 +86,7 @@ def _check_sizes(
     features = len(parameters.features) or math.prod(shape[1:])
     labels = answers.predictions.shape[1]
     columns = column_count(parameters.metrics, len(answers.scored_classes), groups)
-    numbers = 4 * labels + (1 + groups) * len(parameters.metrics) + 4
+    numbers = 4 * labels + 2 * (1 + groups) * len(parameters.metrics) + 4
     check_memory(
         _NUMBER * features * len(parameters.aims) * numbers,
         memory_bytes,
@@ -102,19 +102,14 @@ class _Work:
     Attributes:
         rows: (examples, all features).
         features: (features,), those that count.
-        columns: (examples, 2 labels + metrics' columns): centred predictions, numbers of metrics, and the squares of
-            centred predictions.
-        centre: (labels,), the mean prediction, which keeps the squares' rounding small.
+        measures: what is measured under each tilt.
     """
 
     rows: Array
     example_shape: tuple[int, ...]
     features: Array
     parameters: InfluenceParameters
-    columns: Array
-    centre: Array
-    metrics: MetricColumns
-    areas: AreaUnderCurve | None
+    measures: Measures
     groups: Array | None
     memory_bytes: int
 
@@ -130,18 +125,12 @@ class _Work:
     ) -> _Work:
         values = examples.values
         rows = values.reshape(len(values), -1)
-        centre = answers.predictions.mean(axis=0)
-        centred = answers.predictions - centre
-        metrics = metric_columns(parameters.metrics, answers, members)
         return cls(
             rows=rows,
             example_shape=values.shape[1:],
             features=chosen_features(parameters, values.shape[1:]),
             parameters=parameters,
-            columns=np.concatenate([centred, metrics.columns, centred**2], axis=1),
-            centre=centre,
-            metrics=metrics,
-            areas=AreaUnderCurve(answers, members) if Metric.AUC in parameters.metrics else None,
+            measures=Measures.make(parameters.metrics, answers, members),
             groups=groups,
             memory_bytes=memory_bytes,
         )
@@ -149,11 +138,7 @@ class _Work:
     @cached_property
     def _by_column(self) -> Array:
         # Column after column, which products along the examples are fastest with.
-        return np.asfortranarray(self.columns)
-
-    @property
-    def labels(self) -> int:
-        return len(self.centre)
+        return np.asfortranarray(self.measures.columns)
 
     def run(self, low: float, high: float, control: Control) -> InfluenceResult:
         grid = find_grid(self.rows, self.features, low, high)
@@ -168,10 +153,9 @@ class _Work:
                 scaled = scale(levels, self.parameters)
                 self._refuse_unattainable(scaled, self.features[done:])
                 means.append(scaled.low + scaled.span * scaled.means)
-                slope.append(slopes(levels, scaled, self.labels))
+                slope.append(slopes(levels, scaled, self.measures.labels))
                 targets.append(scaled.targets)
-                areas = None if self.areas is None else self.areas.evaluate
-                tilted.append(tilt(levels, scaled, self.labels, self.parameters, areas, solve))
+                tilted.append(tilt(levels, scaled, self.parameters, self.measures, solve))
                 done += len(levels.values)
                 control.progress(done, len(self.features))
         return self._result(np.concatenate(means), np.concatenate(slope), np.concatenate(targets), tilted)
@@ -180,8 +164,8 @@ class _Work:
         """Features that are gathered together, as the memory allows."""
         each = self.rows.dtype.itemsize * len(self.rows)
         if grid is not None:
-            keep = 4 * len(self.rows) if self.areas is not None else 0
-            each = grid.size * _NUMBER * (3 * self.columns.shape[1] + 8) + keep
+            keep = 4 * len(self.rows) if self.measures.needs_examples else 0
+            each = grid.size * _NUMBER * (3 * self.measures.columns.shape[1] + 8) + keep
         count = max(1, min(_MOST_FEATURES, self.memory_bytes // 2 // each))
         for first in range(0, len(self.features), count):
             yield self.features[first : first + count]
@@ -196,9 +180,9 @@ class _Work:
                 self.rows,
                 chosen,
                 grid,
-                self.columns,
+                self.measures.columns,
                 chunk_rows=self._chunk_rows(features),
-                keep_examples=self.areas is not None,
+                keep_examples=self.measures.needs_examples,
             )
             if levels is not None:
                 yield levels
@@ -226,14 +210,9 @@ class _Work:
         def column(name: str) -> Array:
             return np.concatenate([getattr(part, name) for part in tilted])
 
-        averages, errors, effective = column("means"), column("errors"), column("effective")
-        influences = averages[:, :, : self.labels] + self.centre
-        measured = self.metrics.evaluate(averages[:, :, self.labels :])
-        untilted = self.metrics.evaluate(self.metrics.columns.mean(axis=0))[0]
-        if self.areas is not None:
-            place = self.parameters.metrics.index(Metric.AUC)
-            measured[..., place] = column("areas")
-            untilted[place] = self.areas.evaluate(np.ones((len(self.rows), 1)))[0, 0]
+        errors, effective = column("errors"), column("effective")
+        influences = column("means") + self.measures.centre
+        measured, measured_errors = column("performances"), column("performance_errors")
         low, high = self._interval(influences, errors, effective)
         attained = column("attained")
         names = self.parameters.feature_names
@@ -250,14 +229,16 @@ class _Work:
             confidence_high=high,
             slopes=slope,
             performances=measured[:, :, 0],
+            performance_errors=measured_errors[:, :, 0],
             group_performances=None if self.groups is None else measured[:, :, 1:],
+            group_performance_errors=None if self.groups is None else measured_errors[:, :, 1:],
             attained=attained,
             attained_means=column("attained_means"),
             effective_sample_sizes=effective,
             metrics=self.parameters.metrics,
             groups=self.groups,
-            baseline_predictions=self.centre,
-            baseline_performances=untilted,
+            baseline_predictions=self.measures.centre,
+            baseline_performances=self.measures.untilted(),
             warnings=notices(attained, effective, means, targets, self.parameters),
         )
 

@@ -38,7 +38,10 @@ class InfluenceResult:
         confidence_high: like `influences`; None unless asked for.
         slopes: (features, labels), d(mean prediction)/d(feature mean) at the data as they are; 0 for a constant.
         performances: (features, aims, metrics).
+        performance_errors: like `performances`, standard errors; NaN where fewer than 2 examples count.
         group_performances: (features, aims, groups, metrics); None without groups. NaN where a group has no weight.
+        group_performance_errors: like `group_performances`, standard errors; NaN where fewer than 2 examples of a group
+            count. None without groups.
         attained: (features, aims) bool. False for a target at or beyond a bound, also where the limit's mean is it.
         attained_means: (features, aims), the mean of the feature under the tilt.
         effective_sample_sizes: (features, aims), 1 / sum of squared weights.
@@ -61,7 +64,9 @@ class InfluenceResult:
     confidence_high: Array | None
     slopes: Array
     performances: Array
+    performance_errors: Array
     group_performances: Array | None
+    group_performance_errors: Array | None
     attained: Array
     attained_means: Array
     effective_sample_sizes: Array

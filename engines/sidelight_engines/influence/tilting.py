@@ -6,7 +6,8 @@ Under weights w (`dual.py`), with d_i = u_i - m and u the feature scaled to [0, 
 - its derivative by the feature's mean is beta = Cov_w(u, y) / Var_w(u): d/dk of numerator and denominator of the mean
   gives Cov_w(u, y) and Var_w(u). Without a tilt this is the slope of least squares;
 - its variance, the target being held fixed, is sum_i w_i^2 (y_i - mean(y) - beta d_i)^2: the delta method on the pair
-  of equations E[exp(k u) (u - t)] = 0 and E[exp(k u) (y - mean(y))] = 0 in (k, mean(y)).
+  of equations E[exp(k u) (u - t)] = 0 and E[exp(k u) (y - mean(y))] = 0 in (k, mean(y)). `moments.py` has it for
+  whatever else is measured.
 
 At a bound of the feature, where no finite k reaches, weights are even on the examples there and beta is 0.
 """
@@ -14,13 +15,15 @@ At a bound of the feature, where no finite k reaches, weights are even on the ex
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from sidelight_engines.influence.dual import exponentials, solve_tilts
 from sidelight_engines.influence.ethik import ethik_tolerances, numerically_equal
 from sidelight_engines.influence.levels import Levels
+from sidelight_engines.influence.measures import Measures
+from sidelight_engines.influence.moments import Moments, Tilts, over_levels
 from sidelight_engines.influence.parameters import InfluenceParameters, UnattainableTarget
 from sidelight_engines.runtime.runtime import Array
 
@@ -31,8 +34,6 @@ _BLOCK_NUMBERS = 2**16
 """Numbers of a block that a second-level cache holds: exp, products and sums then run at its speed."""
 _ATTAINED = 1e-12
 """How far a mean may be from its target, as a share of the feature's range: room for rounding in sums over millions."""
-_FEWEST_EXAMPLES = 2.0
-"""A standard error can not be estimated from fewer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +62,10 @@ class Tilted:
     """What was measured for some features, as InfluenceResult has it.
 
     Attributes:
-        means: (features, aims, columns), the weighted means of labels and of metrics' columns.
-        errors: (features, aims, labels), standard errors.
-        areas: (features, aims, subsets), AUC; None if it was not asked for.
+        means: (features, aims, labels), the weighted means of labels.
+        errors: like `means`, standard errors.
+        performances: (features, aims, subsets, metrics).
+        performance_errors: like `performances`.
         attained: (features, aims) bool.
         attained_means: (features, aims).
         effective: (features, aims), effective sample sizes.
@@ -71,7 +73,8 @@ class Tilted:
 
     means: Array
     errors: Array
-    areas: Array | None
+    performances: Array
+    performance_errors: Array
     attained: Array
     attained_means: Array
     effective: Array
@@ -136,30 +139,28 @@ def slopes(levels: Levels, scaled: Scaled, labels: int) -> Array:
 def tilt(
     levels: Levels,
     scaled: Scaled,
-    labels: int,
     parameters: InfluenceParameters,
-    areas: Callable[[Array], Array] | None,
+    measures: Measures,
     solve: SolveTilts = solve_tilts,
 ) -> Tilted:
     """Tilts features to their goals and measures.
 
     Args:
-        levels: their columns are the labels, those of metrics, and the squares of the labels.
+        levels: with the columns of `measures`.
         scaled: the same features.
-        labels: how many labels there are.
         parameters: what to do at bounds.
-        areas: AUC from weights (examples, sets), as (sets, subsets); None for none.
+        measures: what is measured.
         solve: what finds the tilts.
     """
     features, aims = scaled.goals.shape
-    size = scaled.unit.shape[1] if areas is None else max(scaled.unit.shape[1], levels.examples)
+    size = max(scaled.unit.shape[1], levels.examples) if measures.by_example else scaled.unit.shape[1]
     some_aims = max(1, min(aims, _BLOCK_NUMBERS // size))
     some_features = max(1, _BLOCK_NUMBERS // (size * some_aims))
     rows = []
     for first in range(0, features, some_features):
         part = slice(first, first + some_features)
         cells = [
-            _tilt_cells(levels, scaled, part, slice(begin, begin + some_aims), labels, parameters, areas, solve)
+            _tilt_cells(levels, scaled, part, slice(begin, begin + some_aims), parameters, measures, solve)
             for begin in range(0, aims, some_aims)
         ]
         rows.append(_join(cells, axis=1))
@@ -171,9 +172,8 @@ def _tilt_cells(
     scaled: Scaled,
     features: slice,
     aims: slice,
-    labels: int,
     parameters: InfluenceParameters,
-    areas: Callable[[Array], Array] | None,
+    measures: Measures,
     solve: SolveTilts,
 ) -> Tilted:
     unit, counts, goals = scaled.unit[features], levels.counts[features], scaled.goals[features, aims]
@@ -191,60 +191,23 @@ def _tilt_cells(
     for bound, flagged in ((0.0, at_low), (1.0, at_high)):
         feature, aim = np.nonzero(flagged)
         weights[feature, aim] = unit[feature] == bound
-    weights /= _over_levels(weights, counts)[:, :, None]
-    reached = _over_levels(weights, counts * unit)
-    means = weights @ sums[:, :, :-labels]
-    errors, effective = _standard_errors(weights, unit, counts, sums, labels, reached, means[:, :, :labels])
-    attained = np.where(varies, np.abs(reached - goals) <= tolerance, goals == 0) & ~(at_low | at_high)
-    covered = None
-    if areas is not None:
-        examples = [levels.example_weights(feature, w) for feature, w in enumerate(weights, features.start)]
-        covered = areas(np.concatenate(examples, axis=1)).reshape(*goals.shape, -1)
+    weights /= over_levels(weights, counts)[:, :, None]
+    reached = over_levels(weights, counts * unit)
+    at_bound = at_low | at_high
+    tilts = Tilts(levels, features.start, weights, unit[:, None, :] - reached[:, :, None])
+    moments = Moments.gather(tilts, counts, sums, measures.linear, at_bound)
+    means, errors = measures.means(moments)
+    performances, performance_errors = measures.performances(moments, tilts)
+    attained = np.where(varies, np.abs(reached - goals) <= tolerance, goals == 0) & ~at_bound
     attained_means = scaled.low[features, None] + scaled.span[features, None] * reached
+    effective = moments.effective
     if parameters.unattainable is UnattainableTarget.MISSING and not parameters.ethik_compatible:
-        for numbers in (means, errors, covered, attained_means, effective):
-            if numbers is not None:
-                numbers[~attained] = np.nan
-    return Tilted(means, errors, covered, attained, attained_means, effective)
-
-
-def _standard_errors(
-    weights: Array, unit: Array, counts: Array, sums: Array, labels: int, reached: Array, means: Array
-) -> tuple[Array, Array]:
-    """Standard errors of label means, (features, aims, labels), and effective sample sizes, (features, aims)."""
-    values, squares = sums[:, :, :labels], sums[:, :, -labels:]
-    away = unit[:, None, :] - reached[:, :, None]
-    pulled = weights * away
-    variance = _over_levels(pulled * away, counts)
-    covariance = pulled @ values
-    beta = np.divide(covariance, variance[:, :, None], out=np.zeros_like(covariance), where=variance[:, :, None] > 0)
-    square = weights * weights
-    square_away = square * away
-    powers = [_over_levels(part, counts)[:, :, None] for part in (square, square_away, square_away * away)]
-    # sum of w^2 (y - (mean + beta d))^2, multiplied out so that y is needed by its sums alone
-    total = square @ squares - 2 * means * (square @ values) - 2 * beta * (square_away @ values)
-    total += means**2 * powers[0] + 2 * means * beta * powers[1] + beta**2 * powers[2]
-    effective = 1 / powers[0][:, :, 0]
-    errors = np.sqrt(np.maximum(total, 0.0))
-    errors[effective < _FEWEST_EXAMPLES * (1 - 1e-9)] = np.nan
-    return errors, effective
-
-
-def _over_levels(numbers: Array, counts: Array) -> Array:
-    """Sums of (features, aims, levels) times (features, levels) over levels, (features, aims).
-
-    BLAS would start threads for each of these short products, which on a busy machine wait for one another.
-    """
-    return np.asarray(np.einsum("fal,fl->fa", numbers, counts))
+        for numbers in (means, errors, performances, performance_errors, attained_means, effective):
+            numbers[~attained] = np.nan
+    return Tilted(means, errors, performances, performance_errors, attained, attained_means, effective)
 
 
 def _join(parts: list[Tilted], axis: int) -> Tilted:
     if len(parts) == 1:
         return parts[0]
-
-    def column(name: str) -> Array:
-        return np.concatenate([getattr(part, name) for part in parts], axis=axis)
-
-    areas = None if parts[0].areas is None else column("areas")
-    names = ("means", "errors", "attained", "attained_means", "effective")
-    return Tilted(areas=areas, **{name: column(name) for name in names})
+    return Tilted(*(np.concatenate([getattr(p, f.name) for p in parts], axis=axis) for f in fields(Tilted)))

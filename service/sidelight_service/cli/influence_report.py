@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -61,7 +62,7 @@ def print_table(explanation: InfluenceExplanation) -> None:
 
 
 def _print_metrics(explanation: InfluenceExplanation, least: int, most: int) -> None:
-    """Prints for each metric what it is, and where it moves most."""
+    """Prints for each metric what it is, and where it moves most, with standard errors."""
     import numpy as np
 
     if explanation.performances is None or explanation.baseline_performances is None:
@@ -72,6 +73,9 @@ def _print_metrics(explanation: InfluenceExplanation, least: int, most: int) -> 
         table.add_column(name, justify="right")
     for place, metric in enumerate(explanation.metrics):
         values = explanation.performances[:, [least, most], place]
+        errors = np.full_like(values, np.nan)
+        if explanation.performance_errors is not None:
+            errors = explanation.performance_errors[:, [least, most], place]
         found = np.isfinite(values).all(axis=1)
         if not found.any():
             continue
@@ -80,10 +84,16 @@ def _print_metrics(explanation: InfluenceExplanation, least: int, most: int) -> 
         table.add_row(
             metric,
             f"{explanation.baseline_performances[place]:.4f}",
-            Text(f"{values[low].min():.4f} by {explanation.feature_name(low)}"),
-            Text(f"{values[high].max():.4f} by {explanation.feature_name(high)}"),
+            *(
+                Text(f"{_with_error(values[row, end], errors[row, end])} by {explanation.feature_name(row)}")
+                for row, end in ((low, int(values[low].argmin())), (high, int(values[high].argmax())))
+            ),
         )
     console().print(table)
+
+
+def _with_error(value: float, error: float) -> str:
+    return f"{value:.4f}" if math.isnan(error) else f"{value:.4f} ± {error:.2g}"
 
 
 def draw_main(explanation: InfluenceExplanation, file_format: PictureFormat) -> Picture:

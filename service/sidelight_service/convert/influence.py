@@ -114,10 +114,15 @@ def result_to_proto(
         "attained_means": result.attained_means,
         "effective_sample_sizes": result.effective_sample_sizes,
         "group_performances": result.group_performances,
+        "group_performance_errors": result.group_performance_errors,
         "baseline_predictions": result.baseline_predictions,
     }
     if result.metrics:
-        tensors |= {"performances": result.performances, "baseline_performances": result.baseline_performances}
+        tensors |= {
+            "performances": result.performances,
+            "performance_errors": result.performance_errors,
+            "baseline_performances": result.baseline_performances,
+        }
     given: dict[str, Any] = {
         name: array_to_tensor(np.asarray(array)) for name, array in tensors.items() if array is not None
     }

@@ -65,6 +65,7 @@ def influence_response() -> influence_pb2.ExplainInfluenceResponse:
         "standard_errors": [[[0.1, 0.1], [0.2, 0.2]], [[0.1, 0.1], [np.nan, np.nan]]],
         "slopes": [[0.5, -0.5], [0.0, 0.0]],
         "performances": [[[0.5], [0.75]], [[0.5], [np.nan]]],
+        "performance_errors": [[[0.01], [0.02]], [[0.03], [np.nan]]],
         "attained_means": [[4.0, 7.0], [6.0, 8.0]],
         "effective_sample_sizes": [[2.5, 2.5], [3.0, 1.0]],
         "baseline_predictions": [0.3, 0.7],

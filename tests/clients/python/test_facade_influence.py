@@ -155,8 +155,10 @@ def test_an_explanation_is_fit_for_json_and_for_numpy(tmp_path: Path) -> None:
 
     assert plain["influences"] == [[[0.25, 0.75], [0.5, 0.5]], [[0.25, 0.75], [1.0, 0.0]]]
     assert plain["standard_errors"][1][1] == [None, None]
+    assert plain["performance_errors"] == [[[0.01], [0.02]], [[0.03], [None]]]
     assert plain["attained"] == [[True, True], [True, False]]
     np.testing.assert_array_equal(kept["influences"], explanation.influences)
+    np.testing.assert_array_equal(kept["performance_errors"], explanation.performance_errors)
     np.testing.assert_array_equal(kept["feature_names"], ["d", "a"])
     assert "confidence_low" not in kept
     assert json.loads(str(kept["provenance"]))["model"] == "digits"
@@ -171,6 +173,32 @@ def test_a_table_has_a_line_for_each_feature_tau_and_label(tmp_path: Path) -> No
     assert lines[2] == {
         "feature": "3", "name": "d", "tau": "1.0", "target_mean": "7.0", "attained_mean": "7.0", "attained": "1",
         "effective_sample_size": "2.5", "label": "0", "influence": "0.5", "standard_error": "0.2", "log_loss": "0.75",
+        "log_loss_error": "0.02",
     }  # fmt: skip
-    assert lines[-1]["standard_error"] == lines[-1]["log_loss"] == ""
+    assert lines[-1]["standard_error"] == lines[-1]["log_loss"] == lines[-1]["log_loss_error"] == ""
     assert lines[-1]["attained"] == "0"
+
+
+def test_a_server_that_sends_no_errors_of_metrics_leaves_them_out(tmp_path: Path) -> None:
+    response = influence_response()
+    response.ClearField("performance_errors")
+
+    explanation = decode_influence(response)
+    explanation.to_csv(tmp_path / "r.csv")
+
+    assert explanation.performance_errors is None
+    assert explanation.group_performance_errors is None
+    assert (tmp_path / "r.csv").read_text().splitlines()[0].endswith(",standard_error,log_loss")
+
+
+def test_errors_of_metrics_by_group_have_their_axes() -> None:
+    response = influence_response()
+    response.groups.extend([1, 2])
+    for name in ("group_performances", "group_performance_errors"):
+        getattr(response, name).CopyFrom(response.influences)
+        getattr(response, name).shape.append(1)
+
+    explanation = decode_influence(response)
+
+    assert explanation.group_performance_errors is not None
+    np.testing.assert_array_equal(explanation.group_performance_errors[..., 0], explanation.influences)

@@ -456,8 +456,14 @@ type ExplainInfluenceResponse struct {
 	FeatureNames []string `protobuf:"bytes,22,rep,name=feature_names,json=featureNames,proto3" json:"feature_names,omitempty"`
 	// Whether `taus` holds absolute targets.
 	AbsoluteTargets bool `protobuf:"varint,23,opt,name=absolute_targets,json=absoluteTargets,proto3" json:"absolute_targets,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Standard errors of `performances`, same shape, by the delta method with the target held fixed. NaN where
+	// fewer than 2 effective examples count, and where a metric is not defined.
+	PerformanceErrors *Tensor `protobuf:"bytes,24,opt,name=performance_errors,json=performanceErrors,proto3" json:"performance_errors,omitempty"`
+	// Standard errors of `group_performances`, same shape; NaN where fewer than 2 effective examples of the
+	// group count.
+	GroupPerformanceErrors *Tensor `protobuf:"bytes,25,opt,name=group_performance_errors,json=groupPerformanceErrors,proto3" json:"group_performance_errors,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *ExplainInfluenceResponse) Reset() {
@@ -651,6 +657,20 @@ func (x *ExplainInfluenceResponse) GetAbsoluteTargets() bool {
 	return false
 }
 
+func (x *ExplainInfluenceResponse) GetPerformanceErrors() *Tensor {
+	if x != nil {
+		return x.PerformanceErrors
+	}
+	return nil
+}
+
+func (x *ExplainInfluenceResponse) GetGroupPerformanceErrors() *Tensor {
+	if x != nil {
+		return x.GroupPerformanceErrors
+	}
+	return nil
+}
+
 var File_sidelight_v1_influence_proto protoreflect.FileDescriptor
 
 const file_sidelight_v1_influence_proto_rawDesc = "" +
@@ -681,7 +701,8 @@ const file_sidelight_v1_influence_proto_rawDesc = "" +
 	"\x10ethik_compatible\x18\x0e \x01(\bR\x0fethikCompatibleB\x0f\n" +
 	"\r_low_quantileB\x10\n" +
 	"\x0e_high_quantileB\x13\n" +
-	"\x11_confidence_level\"\xcc\t\n" +
+	"\x11_confidence_level\"\xe1\n" +
+	"\n" +
 	"\x18ExplainInfluenceResponse\x12\x1a\n" +
 	"\bfeatures\x18\x01 \x03(\x03R\bfeatures\x12#\n" +
 	"\rexample_shape\x18\x02 \x03(\x03R\fexampleShape\x12\x12\n" +
@@ -710,7 +731,9 @@ const file_sidelight_v1_influence_proto_rawDesc = "" +
 	"\x0fconfidence_high\x18\x14 \x01(\v2\x14.sidelight.v1.TensorR\x0econfidenceHigh\x12I\n" +
 	"\x15baseline_performances\x18\x15 \x01(\v2\x14.sidelight.v1.TensorR\x14baselinePerformances\x12#\n" +
 	"\rfeature_names\x18\x16 \x03(\tR\ffeatureNames\x12)\n" +
-	"\x10absolute_targets\x18\x17 \x01(\bR\x0fabsoluteTargets*\xd9\x01\n" +
+	"\x10absolute_targets\x18\x17 \x01(\bR\x0fabsoluteTargets\x12C\n" +
+	"\x12performance_errors\x18\x18 \x01(\v2\x14.sidelight.v1.TensorR\x11performanceErrors\x12N\n" +
+	"\x18group_performance_errors\x18\x19 \x01(\v2\x14.sidelight.v1.TensorR\x16groupPerformanceErrors*\xd9\x01\n" +
 	"\x06Metric\x12\x16\n" +
 	"\x12METRIC_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fMETRIC_ACCURACY\x10\x01\x12\x13\n" +
@@ -784,11 +807,13 @@ var file_sidelight_v1_influence_proto_depIdxs = []int32{
 	8,  // 23: sidelight.v1.ExplainInfluenceResponse.confidence_low:type_name -> sidelight.v1.Tensor
 	8,  // 24: sidelight.v1.ExplainInfluenceResponse.confidence_high:type_name -> sidelight.v1.Tensor
 	8,  // 25: sidelight.v1.ExplainInfluenceResponse.baseline_performances:type_name -> sidelight.v1.Tensor
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	8,  // 26: sidelight.v1.ExplainInfluenceResponse.performance_errors:type_name -> sidelight.v1.Tensor
+	8,  // 27: sidelight.v1.ExplainInfluenceResponse.group_performance_errors:type_name -> sidelight.v1.Tensor
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_sidelight_v1_influence_proto_init() }

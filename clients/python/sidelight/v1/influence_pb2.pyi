@@ -298,6 +298,8 @@ class ExplainInfluenceResponse(_message.Message):
     BASELINE_PERFORMANCES_FIELD_NUMBER: _builtins.int
     FEATURE_NAMES_FIELD_NUMBER: _builtins.int
     ABSOLUTE_TARGETS_FIELD_NUMBER: _builtins.int
+    PERFORMANCE_ERRORS_FIELD_NUMBER: _builtins.int
+    GROUP_PERFORMANCE_ERRORS_FIELD_NUMBER: _builtins.int
     absolute_targets: _builtins.bool
     """Whether `taus` holds absolute targets."""
     @_builtins.property
@@ -394,6 +396,18 @@ class ExplainInfluenceResponse(_message.Message):
     def feature_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The names of `features`, in the same order, if they were given."""
 
+    @_builtins.property
+    def performance_errors(self) -> _tensor_pb2.Tensor:
+        """Standard errors of `performances`, same shape, by the delta method with the target held fixed. NaN where
+        fewer than 2 effective examples count, and where a metric is not defined.
+        """
+
+    @_builtins.property
+    def group_performance_errors(self) -> _tensor_pb2.Tensor:
+        """Standard errors of `group_performances`, same shape; NaN where fewer than 2 effective examples of the
+        group count.
+        """
+
     def __init__(
         self,
         *,
@@ -420,10 +434,12 @@ class ExplainInfluenceResponse(_message.Message):
         baseline_performances: _tensor_pb2.Tensor | None = ...,
         feature_names: _abc.Iterable[_builtins.str] | None = ...,
         absolute_targets: _builtins.bool = ...,
+        performance_errors: _tensor_pb2.Tensor | None = ...,
+        group_performance_errors: _tensor_pb2.Tensor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attained", b"attained", "attained_means", b"attained_means", "baseline_performances", b"baseline_performances", "baseline_predictions", b"baseline_predictions", "confidence_high", b"confidence_high", "confidence_low", b"confidence_low", "effective_sample_sizes", b"effective_sample_sizes", "feature_means", b"feature_means", "group_performances", b"group_performances", "influences", b"influences", "performances", b"performances", "provenance", b"provenance", "slopes", b"slopes", "standard_errors", b"standard_errors", "targets", b"targets"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attained", b"attained", "attained_means", b"attained_means", "baseline_performances", b"baseline_performances", "baseline_predictions", b"baseline_predictions", "confidence_high", b"confidence_high", "confidence_low", b"confidence_low", "effective_sample_sizes", b"effective_sample_sizes", "feature_means", b"feature_means", "group_performance_errors", b"group_performance_errors", "group_performances", b"group_performances", "influences", b"influences", "performance_errors", b"performance_errors", "performances", b"performances", "provenance", b"provenance", "slopes", b"slopes", "standard_errors", b"standard_errors", "targets", b"targets"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["absolute_targets", b"absolute_targets", "attained", b"attained", "attained_means", b"attained_means", "baseline_performances", b"baseline_performances", "baseline_predictions", b"baseline_predictions", "confidence_high", b"confidence_high", "confidence_low", b"confidence_low", "effective_sample_sizes", b"effective_sample_sizes", "example_shape", b"example_shape", "feature_means", b"feature_means", "feature_names", b"feature_names", "features", b"features", "group_performances", b"group_performances", "groups", b"groups", "influences", b"influences", "metrics", b"metrics", "performances", b"performances", "pictures", b"pictures", "provenance", b"provenance", "slopes", b"slopes", "standard_errors", b"standard_errors", "targets", b"targets", "taus", b"taus"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absolute_targets", b"absolute_targets", "attained", b"attained", "attained_means", b"attained_means", "baseline_performances", b"baseline_performances", "baseline_predictions", b"baseline_predictions", "confidence_high", b"confidence_high", "confidence_low", b"confidence_low", "effective_sample_sizes", b"effective_sample_sizes", "example_shape", b"example_shape", "feature_means", b"feature_means", "feature_names", b"feature_names", "features", b"features", "group_performance_errors", b"group_performance_errors", "group_performances", b"group_performances", "groups", b"groups", "influences", b"influences", "metrics", b"metrics", "performance_errors", b"performance_errors", "performances", b"performances", "pictures", b"pictures", "provenance", b"provenance", "slopes", b"slopes", "standard_errors", b"standard_errors", "targets", b"targets", "taus", b"taus"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
