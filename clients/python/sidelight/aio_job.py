@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import grpc
 
 from sidelight.errors import SidelightError, Unavailable, from_rpc_error
-from sidelight.jobs import JobFailure, JobInfo, JobProgress, Patience, decode_job, decode_result, is_about_state
+from sidelight.jobs import JobInfo, KnownJob, Patience, decode_job, decode_result, is_about_state
 from sidelight.pace import Deadline
 from sidelight.v1 import job_service_pb2
 
@@ -25,7 +25,7 @@ class _Caller(Protocol):
     async def _call(self, method: Any, request: Any, deadline: Deadline) -> Any: ...
 
 
-class AsyncJob(Generic[_Result]):
+class AsyncJob(KnownJob, Generic[_Result]):
     """A job of a server, for asyncio: `sidelight.Job`, awaited.
 
     What it says of itself is as of the last call that asked.
@@ -36,33 +36,9 @@ class AsyncJob(Generic[_Result]):
 
     def __init__(self, info: JobInfo, client: _Caller, stub: Any) -> None:
         """Made by the `submit_` methods of `sidelight.AsyncClient`, `jobs` and `job`."""
-        self.info = info
+        super().__init__(info)
         self._client = client
         self._stub = stub
-
-    @property
-    def id(self) -> str:
-        """The server's name for it."""
-        return self.info.id
-
-    @property
-    def state(self) -> str:
-        """``queued``, ``running``, ``succeeded``, ``failed`` or ``cancelled``."""
-        return self.info.state
-
-    @property
-    def progress(self) -> JobProgress:
-        """How far it is."""
-        return self.info.progress
-
-    @property
-    def failure(self) -> JobFailure | None:
-        """Why it failed; None if it did not."""
-        return self.info.failure
-
-    def __repr__(self) -> str:
-        done = f"{self.progress.done} of {self.progress.total or '?'}"
-        return f"<Job {self.id}: {self.info.kind} of {self.info.model}, {self.state}, {done}>"
 
     async def refresh(self, *, timeout: float | None = None) -> AsyncJob[_Result]:
         """Asks how the job is now; returns it."""

@@ -118,6 +118,42 @@ class JobInfo:
         return self.state in ENDED
 
 
+class KnownJob:
+    """What both clients' jobs say of themselves: as of the last call that asked.
+
+    Attributes:
+        info: the job as it was then.
+    """
+
+    def __init__(self, info: JobInfo) -> None:
+        """Made by the jobs of either client."""
+        self.info = info
+
+    @property
+    def id(self) -> str:
+        """The server's name for it."""
+        return self.info.id
+
+    @property
+    def state(self) -> str:
+        """``queued``, ``running``, ``succeeded``, ``failed`` or ``cancelled``."""
+        return self.info.state
+
+    @property
+    def progress(self) -> JobProgress:
+        """How far it is."""
+        return self.info.progress
+
+    @property
+    def failure(self) -> JobFailure | None:
+        """Why it failed; None if it did not."""
+        return self.info.failure
+
+    def __repr__(self) -> str:
+        done = f"{self.progress.done} of {self.progress.total or '?'}"
+        return f"<Job {self.id}: {self.info.kind} of {self.info.model}, {self.state}, {done}>"
+
+
 def decode_job(message: job_pb2.ExplainJob) -> JobInfo:
     """Reads a job."""
     kind = message.request.WhichOneof("work") or ""

@@ -1,23 +1,19 @@
-"""One linearity call of the facade as the unary calls it takes, without doing any of them.
+"""The calls that one use of `Client.linearity` takes, and their answers as one result.
 
-The blocking and the asyncio client drive the same object: ask for the next request, send it, hand
-the response back. The draws of each instance depend on its position in the whole list, so the result
-does not depend on the split.
+The draws of each instance depend on its position in the whole list, so the result does not depend on the split.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.arrays import Inputs, to_arrays, to_instances
+from sidelight.arrays import Inputs
 from sidelight.decode import decode_picture, decode_provenance, runtime
 from sidelight.errors import InvalidArgument
+from sidelight.instances_run import InstancesRun
 from sidelight.linearity import LayerLinearity, LinearityExplanation, LinearityParameters
-from sidelight.linearity_options import LinearityOptions, instances, linearity_request
-from sidelight.pace import Pace
+from sidelight.linearity_options import LinearityOptions, linearity_request
 from sidelight.provenance import total_provenance
 from sidelight.selection import ReferenceSelection
 from sidelight.v1 import linearity_pb2
@@ -30,13 +26,8 @@ _MANY_LAYERS = 512
 _BYTES_PER_RESULT = 5 * 8
 
 
-class LinearityRun:
-    """The calls that one use of `Client.linearity` takes.
-
-    Attributes:
-        done: how many instances are explained.
-        total: how many there are; 0 while only the server knows.
-    """
+class LinearityRun(InstancesRun[linearity_pb2.ExplainLinearityRequest, linearity_pb2.ExplainLinearityResponse]):
+    """The calls that one use of `Client.linearity` takes."""
 
     def __init__(
         self,
@@ -58,69 +49,31 @@ class LinearityRun:
             paced: whether to make calls of about a second, so that progress can be told.
             max_message_bytes: the largest message of the channel.
         """
-        self._request = linearity_request(model, options)
-        self._responses: list[linearity_pb2.ExplainLinearityResponse] = []
-        self.done = 0
-        self.total = 0
-        self._arrays: dict[str, NDArray[Any]] = {}
-        self._sent = 0
-        if isinstance(x, ReferenceSelection):
-            self._request.instances.CopyFrom(instances(x, "x"))
+        super().__init__(linearity_request(model, options), x)
+        if not self._arrays:
             return
-        self._arrays = to_arrays(x, "x")
-        self.total = len(next(iter(self._arrays.values())))
-        limit = self._largest_call(max_message_bytes)
-        if instances_per_call is not None:
-            if instances_per_call < 1:
-                raise InvalidArgument(f"instances_per_call is {instances_per_call}; give at least 1")
-            limit = min(limit, instances_per_call)
-        if self._request.HasField("render"):
-            if self.total > limit:
-                raise InvalidArgument(
-                    f"a picture is drawn from one call, which has room for {limit} of these {self.total} instances; "
-                    "give fewer instances, or leave out picture="
-                )
-            paced = False
+        drawn = self._request.HasField("render")
         # Neighbours travel with every call, so fewer and longer ones.
         seconds = 10.0 if self._request.parameters.HasField("knn") else 1.0
-        self._pace = Pace(limit, seconds if paced and instances_per_call is None else None)
-
-    def next_request(self) -> linearity_pb2.ExplainLinearityRequest | None:
-        """The next request to send; None when there is none left."""
-        if not self._arrays:
-            return None if self._responses else self._request
-        if self.done == self.total:
-            return None
-        request = linearity_pb2.ExplainLinearityRequest()
-        request.CopyFrom(self._request)
-        self._sent = count = min(self._pace.size, self.total - self.done)
-        chunk = {name: array[self.done : self.done + count] for name, array in self._arrays.items()}
-        request.instances.CopyFrom(to_instances(chunk, "x"))
-        if count < self.total and request.parameters.HasField("grid"):
-            self._place(request.parameters.draws)
-        if self._responses:
-            # The model that answered first answers to the end, whatever is loaded meanwhile.
-            first = self._responses[0].provenance
-            request.model.version, request.model.digest = first.version, first.digest
-        return request
-
-    def accept(self, response: linearity_pb2.ExplainLinearityResponse, seconds: float) -> None:
-        """Takes the response to the last request.
-
-        Args:
-            response: what came.
-            seconds: how long it took.
-        """
-        self._responses.append(response)
-        if self._arrays:
-            self._pace.took(self._sent, seconds)
-            self.done += self._sent
-        else:
-            self.done = self.total = response.instance_count
+        limit = self._plan(
+            self._largest_call(max_message_bytes), instances_per_call, seconds if paced and not drawn else None
+        )
+        if drawn and self.total > limit:
+            raise InvalidArgument(
+                f"a picture is drawn from one call, which has room for {limit} of these {self.total} instances; "
+                "give fewer instances, or leave out picture="
+            )
 
     def result(self) -> LinearityExplanation:
         """Puts the responses together."""
         return decode_linearity(self._responses)
+
+    def _count(self, response: linearity_pb2.ExplainLinearityResponse) -> int:
+        return response.instance_count
+
+    def _cut(self, request: linearity_pb2.ExplainLinearityRequest, rows: slice) -> None:
+        if self._sent < self.total and request.parameters.HasField("grid"):
+            self._place(request.parameters.draws)
 
     def _place(self, draws: linearity_pb2.RandomDraws) -> None:
         """Says where in the whole list the next chunk begins."""
@@ -134,7 +87,7 @@ class LinearityRun:
     def _largest_call(self, max_message_bytes: int) -> int:
         """How many instances go into one request, and their results into one response."""
         fixed = self._request.ByteSize() + _ENVELOPE_BYTES
-        each = sum(array.nbytes // len(array) for array in self._arrays.values())
+        each = self._bytes_each()
         if fixed + each > max_message_bytes:
             large = "neighbours" if fixed > each else "one instance"
             raise InvalidArgument(

@@ -1,6 +1,5 @@
-"""One relevance call of the facade as the unary calls it takes, without doing any of them.
+"""The calls that one use of `Client.lrp` takes, and their answers as one result.
 
-The blocking and the asyncio client drive the same object: ask for the next request, send it, hand the response back.
 Explanations of different instances do not depend on each other, so the result does not depend on the split.
 """
 
@@ -12,13 +11,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.arrays import Inputs, from_tensor, to_arrays, to_instances
+from sidelight.arrays import Inputs, from_tensor
 from sidelight.decode import decode_picture, decode_provenance
 from sidelight.errors import InvalidArgument
-from sidelight.linearity_options import instances
+from sidelight.instances_run import InstancesRun
 from sidelight.lrp import LEDGER_COLUMNS, AppliedRule, LedgerEntry, LrpExplanation
 from sidelight.lrp_options import LrpOptions, lrp_request
-from sidelight.pace import Pace
 from sidelight.provenance import total_provenance
 from sidelight.selection import ReferenceSelection
 from sidelight.v1 import lrp_pb2, tensor_pb2
@@ -33,13 +31,8 @@ _ALL_LAYERS_INPUTS = 512
 _BYTES_PER_EXPLANATION = 16 * 1024
 
 
-class LrpRun:
-    """The calls that one use of `Client.lrp` takes.
-
-    Attributes:
-        done: how many instances are explained.
-        total: how many there are; 0 while only the server knows.
-    """
+class LrpRun(InstancesRun[lrp_pb2.ExplainLrpRequest, lrp_pb2.ExplainLrpResponse]):
+    """The calls that one use of `Client.lrp` takes."""
 
     def __init__(
         self,
@@ -61,64 +54,19 @@ class LrpRun:
             paced: whether to make calls of about a second, so that progress can be told.
             max_message_bytes: the largest message of the channel.
         """
-        self._request = lrp_request(model, options)
-        self._responses: list[lrp_pb2.ExplainLrpResponse] = []
-        self.done = 0
-        self.total = 0
-        self._arrays: dict[str, NDArray[Any]] = {}
-        self._sent = 0
-        if isinstance(x, ReferenceSelection):
-            self._request.instances.CopyFrom(instances(x, "x"))
-            return
-        self._arrays = to_arrays(x, "x")
-        self.total = len(next(iter(self._arrays.values())))
-        self._check_target()
-        limit = self._largest_call(max_message_bytes)
-        if instances_per_call is not None:
-            if instances_per_call < 1:
-                raise InvalidArgument(f"instances_per_call is {instances_per_call}; give at least 1")
-            limit = min(limit, instances_per_call)
-        if self._request.HasField("render"):
-            if self.total > limit:
-                raise InvalidArgument(
-                    f"pictures are drawn from one call, which has room for {limit} of these {self.total} instances; "
-                    "give fewer instances, or leave out picture="
-                )
-            paced = False
-        self._pace = Pace(limit, 1.0 if paced and instances_per_call is None else None)
-
-    def next_request(self) -> lrp_pb2.ExplainLrpRequest | None:
-        """The next request to send; None when there is none left."""
+        super().__init__(lrp_request(model, options), x)
         if not self._arrays:
-            return None if self._responses else self._request
-        if self.done == self.total:
-            return None
-        request = lrp_pb2.ExplainLrpRequest()
-        request.CopyFrom(self._request)
-        self._sent = count = min(self._pace.size, self.total - self.done)
-        chunk = {name: array[self.done : self.done + count] for name, array in self._arrays.items()}
-        request.instances.CopyFrom(to_instances(chunk, "x"))
-        if count < self.total:
-            self._cut(request.parameters)
-        if self._responses:
-            # The model that answered first answers to the end, whatever is loaded meanwhile.
-            first = self._responses[0].provenance
-            request.model.version, request.model.digest = first.version, first.digest
-        return request
-
-    def accept(self, response: lrp_pb2.ExplainLrpResponse, seconds: float) -> None:
-        """Takes the response to the last request.
-
-        Args:
-            response: what came.
-            seconds: how long it took.
-        """
-        self._responses.append(response)
-        if self._arrays:
-            self._pace.took(self._sent, seconds)
-            self.done += self._sent
-        else:
-            self.done = self.total = response.inputs[0].tensor.shape[0]
+            return
+        self._check_target()
+        drawn = self._request.HasField("render")
+        limit = self._plan(
+            self._largest_call(max_message_bytes), instances_per_call, 1.0 if paced and not drawn else None
+        )
+        if drawn and self.total > limit:
+            raise InvalidArgument(
+                f"pictures are drawn from one call, which has room for {limit} of these {self.total} instances; "
+                "give fewer instances, or leave out picture="
+            )
 
     def result(self) -> LrpExplanation:
         """Puts the responses together."""
@@ -136,17 +84,20 @@ class LrpRun:
         if given != self.total:
             raise InvalidArgument(f"{what} has {given} rows where x has {self.total} instances; give one for each")
 
-    def _cut(self, parameters: lrp_pb2.LrpParameters) -> None:
-        """Leaves of the parameters what is for the next chunk."""
-        first, end = self.done, self.done + self._sent
-        parameters.first_instance += first
-        target, whole = parameters.target, self._request.parameters.target
+    def _count(self, response: lrp_pb2.ExplainLrpResponse) -> int:
+        return response.inputs[0].tensor.shape[0]
+
+    def _cut(self, request: lrp_pb2.ExplainLrpRequest, rows: slice) -> None:
+        if self._sent == self.total:
+            return
+        request.parameters.first_instance += rows.start
+        target, whole = request.parameters.target, self._request.parameters.target
         if whole.WhichOneof("what") == "class_per_instance":
             del target.class_per_instance.indices[:]
-            target.class_per_instance.indices.extend(whole.class_per_instance.indices[first:end])
+            target.class_per_instance.indices.extend(whole.class_per_instance.indices[rows])
         elif whole.WhichOneof("what") == "relevance":
             size = len(whole.relevance.raw) // self.total
-            target.relevance.raw = whole.relevance.raw[first * size : end * size]
+            target.relevance.raw = whole.relevance.raw[rows.start * size : rows.stop * size]
             target.relevance.shape[0] = self._sent
 
     def _largest_call(self, max_message_bytes: int) -> int:
@@ -154,7 +105,7 @@ class LrpRun:
         parameters = self._request.parameters
         relevance = len(parameters.target.relevance.raw) // max(self.total, 1)
         fixed = self._request.ByteSize() - relevance * self.total + _ENVELOPE_BYTES
-        each = sum(array.nbytes // len(array) for array in self._arrays.values()) + relevance
+        each = self._bytes_each() + relevance
         if fixed + each > max_message_bytes:
             raise InvalidArgument(
                 f"one instance and the rest of a request take {fixed + each} bytes, where a message may have "

@@ -10,7 +10,6 @@ from sidelight.arrays import Inputs
 from sidelight.connection import Connection, Progress
 from sidelight.job import Job
 from sidelight.linearity_options import instances
-from sidelight.pace import Deadline
 from sidelight.selection import ReferenceSelection
 from sidelight.similarity import GradientIndex, SimilarityExplanation
 from sidelight.similarity_options import (
@@ -81,14 +80,10 @@ class SimilarityCalls(Connection):
                 does not fit any more (``INDEX_STALE``).
             SidelightError: the call failed.
         """
-        deadline = Deadline(timeout)
         run = SimilarityRun(
             model, x, options, instances_per_call=instances_per_call, max_message_bytes=self._max_message_bytes
         )
-        while (request := run.next_request()) is not None:
-            run.accept(self._call(self._explain.ExplainSimilarity, request, deadline))
-            if progress is not None:
-                progress(run.done, run.total)
+        self._drive(run, self._explain.ExplainSimilarity, progress, timeout)
         return run.result()
 
     @shows_similarity_options
@@ -170,14 +165,10 @@ class AsyncSimilarityCalls(AsyncConnection):
         **options: Unpack[SimilarityOptions],
     ) -> SimilarityExplanation:
         """See `sidelight.Client.similarity`."""
-        deadline = Deadline(timeout)
         run = SimilarityRun(
             model, x, options, instances_per_call=instances_per_call, max_message_bytes=self._max_message_bytes
         )
-        while (request := run.next_request()) is not None:
-            run.accept(await self._call(self._explain.ExplainSimilarity, request, deadline))
-            if progress is not None:
-                progress(run.done, run.total)
+        await self._drive(run, self._explain.ExplainSimilarity, progress, timeout)
         return run.result()
 
     @shows_similarity_options

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sidelight.arrays import Inputs, from_tensor, to_array, to_arrays, to_instances, to_tensor
+from sidelight.arrays import Inputs, from_tensor, to_array, to_tensor
 from sidelight.decode import decode_picture, decode_provenance
 from sidelight.errors import InvalidArgument
+from sidelight.instances_run import InstancesRun
 from sidelight.provenance import total_provenance
 from sidelight.selection import ReferenceSelection
 from sidelight.similarity import ClassMeans, GradientIndex, Neighbours, SimilarityExplanation
@@ -23,13 +24,8 @@ Request = similarity_pb2.ExplainSimilarityRequest
 Response = similarity_pb2.ExplainSimilarityResponse
 
 
-class SimilarityRun:
-    """The calls that one use of `Client.similarity` takes: one, unless instances must or shall be split.
-
-    Attributes:
-        done: how many instances are explained.
-        total: how many there are; 0 while only the server knows.
-    """
+class SimilarityRun(InstancesRun[Request, Response]):
+    """The calls that one use of `Client.similarity` takes: one, unless instances must or shall be split."""
 
     def __init__(
         self,
@@ -49,70 +45,40 @@ class SimilarityRun:
             instances_per_call: at most so many per call; None for as many as a message has room for.
             max_message_bytes: the largest message of the channel.
         """
-        self._request = similarity_request(model, options)
-        self._responses: list[Response] = []
-        self._arrays: dict[str, NDArray[Any]] = {}
+        super().__init__(similarity_request(model, options), x)
         self._labels: NDArray[Any] | None = None
-        self._sent = 0
-        self.done = 0
-        self.total = 0
-        if isinstance(x, ReferenceSelection):
-            self._request.instances.reference.CopyFrom(x.to_proto())
+        if not self._arrays:
             return
-        self._arrays = to_arrays(x, "x")
-        self.total = len(next(iter(self._arrays.values())))
         if (labels := options.get("labels")) is not None:
             self._labels = to_array(labels, "labels")
             if self._labels.ndim == 0 or len(self._labels) != self.total:
                 raise InvalidArgument(f"labels are of shape {self._labels.shape} for {self.total} instances")
             self._request.parameters.ClearField("labels")
-        self._per_call = self._largest_call(max_message_bytes)
-        if instances_per_call is not None:
-            if instances_per_call < 1:
-                raise InvalidArgument(f"instances_per_call is {instances_per_call}; give at least 1")
-            self._per_call = min(self._per_call, instances_per_call)
+        limit = self._plan(self._largest_call(max_message_bytes), instances_per_call, None)
         whole = "aggregate=" if self._request.parameters.aggregate_instances else "picture="
-        if self._per_call < self.total and (whole == "aggregate=" or self._request.HasField("render")):
+        if limit < self.total and (whole == "aggregate=" or self._request.HasField("render")):
             raise InvalidArgument(
-                f"{whole} needs all instances in one call, which has room for {self._per_call} of these {self.total}; "
+                f"{whole} needs all instances in one call, which has room for {limit} of these {self.total}; "
                 f"give fewer instances, or leave it out"
             )
-
-    def next_request(self) -> Request | None:
-        """The next request to send; None when there is none left."""
-        if not self._arrays:
-            return None if self._responses else self._request
-        if self.done == self.total:
-            return None
-        request = Request()
-        request.CopyFrom(self._request)
-        self._sent = min(self._per_call, self.total - self.done)
-        rows = slice(self.done, self.done + self._sent)
-        request.instances.CopyFrom(to_instances({name: array[rows] for name, array in self._arrays.items()}, "x"))
-        if self._labels is not None:
-            request.parameters.labels.CopyFrom(to_tensor(self._labels[rows], "labels"))
-        if self._responses:
-            # The model that answered first answers to the end, whatever is loaded meanwhile.
-            first = self._responses[0]
-            request.model.version, request.model.digest = first.provenance.version, first.provenance.digest
-            request.parameters.reference.digest = first.reference_digest
-        return request
-
-    def accept(self, response: Response) -> None:
-        """Takes the response to the last request."""
-        self._responses.append(response)
-        if self._arrays:
-            self.done += self._sent
-        else:
-            self.done = self.total = len(response.rankings)
 
     def result(self) -> SimilarityExplanation:
         """Puts the responses together."""
         return decode_similarity(self._responses)
 
+    def _count(self, response: Response) -> int:
+        return len(response.rankings)
+
+    def _cut(self, request: Request, rows: slice) -> None:
+        if self._labels is not None:
+            request.parameters.labels.CopyFrom(to_tensor(self._labels[rows], "labels"))
+        if self._responses:
+            # As of the model, so of the references: the ones that answered first.
+            request.parameters.reference.digest = self._responses[0].reference_digest
+
     def _largest_call(self, max_message_bytes: int) -> int:
         fixed = self._request.ByteSize() + _ENVELOPE_BYTES
-        each = sum(array.nbytes // len(array) for array in self._arrays.values())
+        each = self._bytes_each()
         if self._labels is not None:
             each += self._labels.nbytes // len(self._labels)
         if fixed + each > max_message_bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sidelight_service.cli.arrays import read_array, read_inputs
-from sidelight_service.cli.linearity import check_targets
+from sidelight_service.cli.explaining import Asking
+from sidelight_service.cli.options import (
+    JobOption,
+    ModelOption,
+    OutOption,
+    WaitOption,
+    check_exclusive,
+    parse_layers,
+)
+from sidelight_service.cli.results import check_files, picture_format, show
 from sidelight_service.cli.selection import (
     ByPredictionOption,
     ClassesOption,
@@ -19,17 +27,7 @@ from sidelight_service.cli.selection import (
     SampleSeedOption,
     selection,
 )
-from sidelight_service.cli.terminal import (
-    DEFAULT_SERVER,
-    USAGE,
-    JsonOption,
-    ServerOption,
-    TimeoutOption,
-    fail,
-    failures_reported,
-    note,
-    progress_bar,
-)
+from sidelight_service.cli.terminal import DEFAULT_SERVER, USAGE, JsonOption, ServerOption, TimeoutOption, fail, note
 
 if TYPE_CHECKING:
     from sidelight import ActivationPatternExplanation
@@ -60,7 +58,7 @@ class GroupBy(StrEnum):
 
 
 def activation_pattern(
-    model: Annotated[str, typer.Option(help="NAME, NAME:VERSION or NAME@LABEL.")],
+    model: ModelOption,
     layers: Annotated[str, typer.Option(help="The layers: 'all', or names with commas.")],
     reference: Annotated[str | None, typer.Option(help="The examples: a reference set of the server.")] = None,
     input_: Annotated[
@@ -96,7 +94,7 @@ def activation_pattern(
         str | None, typer.Option(help="The output that predictions are taken from. Default: the model's first.")
     ] = None,
     as_json: JsonOption = False,
-    out: Annotated[Path | None, typer.Option(metavar="R.npz", help="Write every number to this file.")] = None,
+    out: OutOption = None,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -104,12 +102,8 @@ def activation_pattern(
             help="Draw rates, distances and neighbours of each layer to .png or .svg files; their names begin so.",
         ),
     ] = None,
-    job: Annotated[
-        bool, typer.Option("--job", help="Have the server do it as a job: print its id and return at once.")
-    ] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="With --job: follow the job to its end and show the result.")
-    ] = False,
+    job: JobOption = False,
+    wait: WaitOption = False,
     server: ServerOption = DEFAULT_SERVER,
     timeout: TimeoutOption = None,
 ) -> None:
@@ -118,20 +112,17 @@ def activation_pattern(
     A class's pattern is the share of its examples for which each unit fires; classes are compared by
     their patterns. The examples are of a reference set with class labels, or of files.
     """
-    check_targets(out, plot)
-    if wait and not job:
-        fail("--wait: goes with --job; without it the command waits anyway", status=USAGE)
-    if job and not wait and (out is not None or plot is not None):
-        fail("--out and --plot: a job has no result yet; add --wait, or use `sidelight jobs result`", status=USAGE)
-    if threshold is not None and quantile is not None:
-        fail("--threshold and --quantile exclude each other; give one of them", status=USAGE)
+    asking = Asking(server=server, timeout=timeout, job=job, wait=wait, as_json=as_json)
+    check_files({"--out": out}, {"--plot": plot})
+    asking.check(out, plot)
+    check_exclusive({"--threshold": threshold, "--quantile": quantile})
     chosen = selection(reference, indices, classes, sample, sample_seed, by_prediction=by_prediction)
     if (input_ is None) == (chosen is None):
         fail("give the examples: either --reference NAME or --input FILE", status=USAGE)
     if labels is not None and input_ is None:
         fail("--labels goes with --input; a reference set has its own", status=USAGE)
     options: dict[str, Any] = {
-        "layers": layers if layers == "all" else [name for name in layers.split(",") if name],
+        "layers": parse_layers(layers),
         "labels": None if labels is None else read_array(labels),
         "by_prediction": True if group_by is GroupBy.PREDICTION else None,
         "threshold": threshold,
@@ -141,58 +132,28 @@ def activation_pattern(
         "distances": [chosen_distance.value for chosen_distance in distance or ()] or None,
         "specific_units": specific_units,
         "output": output,
-        "picture": None if plot is None else plot.suffix.removeprefix("."),
+        "picture": picture_format(plot),
     }
     x: Any = chosen if input_ is None else read_inputs(input_)
-    explanation = _measure(server, model, x, options, timeout, job=job, wait=wait, as_json=as_json)
-    if explanation is not None:
-        write(explanation, as_json=as_json, out=out, plot=plot)
-
-
-def _measure(
-    server: str,
-    model: str,
-    x: Any,
-    options: dict[str, Any],
-    timeout: float | None,
-    *,
-    job: bool,
-    wait: bool,
-    as_json: bool,
-) -> ActivationPatternExplanation | None:
     import sidelight
 
-    with failures_reported(), sidelight.connect(server) as client:
-        if not job:
-            return client.activation_pattern(model, x, timeout=timeout, **options)
-        submitted = client.submit_activation_pattern(model, x, timeout=timeout, **options)
-        if not wait:
-            typer.echo(json.dumps({"id": submitted.id, "state": submitted.state}) if as_json else submitted.id)
-            return None
-        note(f"job {submitted.id}; it goes on if you stop waiting for it")
-        with progress_bar(f"activation patterns of {model}") as progress:
-            submitted.wait(progress=progress, timeout=timeout)
-        result = submitted.result()
-    if not isinstance(result, sidelight.ActivationPatternExplanation):
-        fail(f"job {submitted.id} came to something else")
-    return result
+    explanation = asking.explain(
+        sidelight.ActivationPatternExplanation,
+        f"activation patterns of {model}",
+        lambda client, _: client.activation_pattern(model, x, timeout=timeout, **options),
+        lambda client: client.submit_activation_pattern(model, x, timeout=timeout, **options),
+        counted=False,
+    )
+    if explanation is not None:
+        write(explanation, as_json=as_json, out=out, plot=plot)
 
 
 def write(explanation: ActivationPatternExplanation, *, as_json: bool, out: Path | None, plot: Path | None) -> None:
     """Shows a result, and writes the files that are asked for."""
     from sidelight_service.cli.activation_pattern_report import print_patterns, save_pictures
 
-    for warning in explanation.provenance.warnings:
-        note(f"Warning {warning.code}: {warning.message}")
-    if as_json:
-        typer.echo(json.dumps(explanation.as_dict()))
-    else:
-        print_patterns(explanation)
-    try:
-        if out is not None:
-            explanation.to_npz(out)
-        if plot is not None:
-            for path in save_pictures(explanation, plot):
-                note(f"drawn to {path}")
-    except OSError as error:
-        fail(f"the result could not be written: {error}")
+    def draw(path: Path) -> None:
+        for drawn in save_pictures(explanation, path):
+            note(f"drawn to {drawn}")
+
+    show(explanation, print_patterns, as_json=as_json, files=[(out, explanation.to_npz), (plot, draw)])

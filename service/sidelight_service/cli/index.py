@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sidelight_service.cli.explaining import print_id, result_of
+from sidelight_service.cli.options import ModelOption
 from sidelight_service.cli.similarity import LossOption, OutputOption
 from sidelight_service.cli.terminal import (
     DEFAULT_SERVER,
@@ -16,8 +18,6 @@ from sidelight_service.cli.terminal import (
     TimeoutOption,
     console,
     failures_reported,
-    note,
-    progress_bar,
     size_in_words,
 )
 
@@ -41,7 +41,7 @@ def _root() -> None:
 
 @group.command("build")
 def build(
-    model: Annotated[str, typer.Option(help="NAME, NAME:VERSION or NAME@LABEL.")],
+    model: ModelOption,
     reference: Annotated[str, typer.Option(help="The reference set of the server.")],
     loss: LossOption = None,
     output: OutputOption = None,
@@ -74,12 +74,9 @@ def build(
             timeout=timeout,
         )
         if detach:
-            typer.echo(json.dumps({"id": job.id, "state": job.state}) if as_json else job.id)
+            print_id(job, as_json=as_json)
             return
-        note(f"job {job.id}; it goes on if you stop waiting for it")
-        with progress_bar(f"gradient index of {reference}") as progress:
-            job.wait(progress=progress, timeout=timeout)
-        index = job.result()
+        index = result_of(job, f"gradient index of {reference}", timeout)
     write(index, as_json=as_json)
 
 

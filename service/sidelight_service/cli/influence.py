@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sidelight_service.cli.arrays import read_array
-from sidelight_service.cli.linearity import check_targets
+from sidelight_service.cli.explaining import Asking
+from sidelight_service.cli.options import ConfidenceOption, JobOption, OutOption, WaitOption
+from sidelight_service.cli.results import check_files, drawing, show
 from sidelight_service.cli.selection import (
     ByPredictionOption,
     ClassesOption,
@@ -19,17 +20,7 @@ from sidelight_service.cli.selection import (
     SampleSeedOption,
     selection,
 )
-from sidelight_service.cli.terminal import (
-    DEFAULT_SERVER,
-    USAGE,
-    JsonOption,
-    ServerOption,
-    TimeoutOption,
-    fail,
-    failures_reported,
-    note,
-    progress_bar,
-)
+from sidelight_service.cli.terminal import DEFAULT_SERVER, USAGE, JsonOption, ServerOption, TimeoutOption, fail
 
 if TYPE_CHECKING:
     from sidelight import InfluenceExplanation
@@ -113,14 +104,12 @@ def influence(
     unattainable: Annotated[
         Unattainable | None, typer.Option(help="What happens where a target is out of reach. Default: boundary.")
     ] = None,
-    confidence: Annotated[
-        float | None, typer.Option(help="Add confidence intervals of this level, such as 0.95.")
-    ] = None,
+    confidence: ConfidenceOption = None,
     ethik_compatible: Annotated[
         bool, typer.Option("--ethik-compatible", help="Stop where ethik 0.0.4 stops, in place of solving exactly.")
     ] = False,
     as_json: JsonOption = False,
-    out: Annotated[Path | None, typer.Option(metavar="R.npz", help="Write every number to this file.")] = None,
+    out: OutOption = None,
     csv: Annotated[Path | None, typer.Option(metavar="R.csv", help="Write a table to this file.")] = None,
     plot: Annotated[
         Path | None,
@@ -132,12 +121,8 @@ def influence(
     plot_ranking: Annotated[
         Path | None, typer.Option(metavar=_PLOT, help="Draw the features that move most, as bars.")
     ] = None,
-    job: Annotated[
-        bool, typer.Option("--job", help="Have the server do it as a job: print its id and return at once.")
-    ] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="With --job: follow the job to its end and show the result.")
-    ] = False,
+    job: JobOption = False,
+    wait: WaitOption = False,
     server: ServerOption = DEFAULT_SERVER,
     timeout: TimeoutOption = None,
 ) -> None:
@@ -145,11 +130,11 @@ def influence(
 
     The examples are reweighted as little as possible so that the feature's mean reaches its target.
     """
-    for picture in (plot, plot_curves, plot_ranking):
-        check_targets(out, picture)
-    check_targets(csv, None)
-    if wait and not job:
-        fail("--wait: goes with --job; without it the command waits anyway", status=USAGE)
+    asking = Asking(server=server, timeout=timeout, job=job, wait=wait, as_json=as_json)
+    check_files(
+        {"--out": out, "--csv": csv}, {"--plot": plot, "--plot-curves": plot_curves, "--plot-ranking": plot_ranking}
+    )
+    asking.check()
     if job and not wait and any(path is not None for path in (out, csv, plot, plot_curves, plot_ranking)):
         fail("a job has no result to write yet; add --wait, or use `sidelight jobs result`", status=USAGE)
     chosen = selection(reference, indices, classes, sample, sample_seed, by_prediction=by_prediction)
@@ -176,34 +161,20 @@ def influence(
         "ethik_compatible": True if ethik_compatible else None,
         "timeout": timeout,
     }
-    explanation = _explain(server, options, as_json=as_json, job=job, wait=wait)
+    import sidelight
+
+    explanation = asking.explain(
+        sidelight.InfluenceExplanation,
+        "influence",
+        lambda client, _: client.influence(**options),
+        lambda client: client.submit_influence(**options),
+        counted=False,
+    )
     if explanation is not None:
         write(
             explanation, as_json=as_json, out=out, csv=csv, plot=plot, plot_curves=plot_curves,
             plot_ranking=plot_ranking,
         )  # fmt: skip
-
-
-def _explain(
-    server: str, options: dict[str, Any], *, as_json: bool, job: bool, wait: bool
-) -> InfluenceExplanation | None:
-    """The explanation; None for a job that is not waited for."""
-    import sidelight
-
-    with failures_reported(), sidelight.connect(server) as client:
-        if not job:
-            return client.influence(**options)
-        made = client.submit_influence(**options)
-        if not wait:
-            typer.echo(json.dumps({"id": made.id, "state": made.state}) if as_json else made.id)
-            return None
-        note(f"job {made.id}; it goes on if you stop waiting for it")
-        with progress_bar("influence") as progress:
-            made.wait(progress=progress, timeout=options["timeout"])
-        result = made.result()
-    if not isinstance(result, sidelight.InfluenceExplanation):
-        fail(f"job {made.id} came to something else")
-    return result
 
 
 def write(
@@ -219,22 +190,18 @@ def write(
     """Shows a result, and writes the files that are asked for."""
     from sidelight_service.cli.influence_report import draw_curves, draw_main, draw_ranking, print_table
 
-    for warning in explanation.provenance.warnings:
-        note(f"Warning {warning.code}: {warning.message}")
-    if as_json:
-        typer.echo(json.dumps(explanation.as_dict()))
-    else:
-        print_table(explanation)
-    try:
-        if out is not None:
-            explanation.to_npz(out)
-        if csv is not None:
-            explanation.to_csv(csv)
-        for path, draw in ((plot, draw_main), (plot_curves, draw_curves), (plot_ranking, draw_ranking)):
-            if path is not None:
-                path.write_bytes(draw(explanation, "svg" if path.suffix == ".svg" else "png").data)
-    except OSError as error:
-        fail(f"the result could not be written: {error}")
+    show(
+        explanation,
+        print_table,
+        as_json=as_json,
+        files=[
+            (out, explanation.to_npz),
+            (csv, explanation.to_csv),
+            (plot, drawing(draw_main, explanation)),
+            (plot_curves, drawing(draw_curves, explanation)),
+            (plot_ranking, drawing(draw_ranking, explanation)),
+        ],
+    )
 
 
 def _taus(text: str) -> list[float]:

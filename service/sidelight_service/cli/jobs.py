@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sidelight_service.cli import activation_pattern, index, influence, linearity, lrp, similarity
+from sidelight_service.cli.options import OutOption
 from sidelight_service.cli.terminal import (
     DEFAULT_SERVER,
     JsonOption,
@@ -124,7 +125,7 @@ def delete(job: JobArgument, server: ServerOption = DEFAULT_SERVER, timeout: Tim
 def result(
     job: JobArgument,
     as_json: JsonOption = False,
-    out: Annotated[Path | None, typer.Option(metavar="R.npz", help="Write every number to this file.")] = None,
+    out: OutOption = None,
     plot: Annotated[
         Path | None,
         typer.Option(

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sidelight_service.cli.arrays import parse_range, read_array, read_inputs
-from sidelight_service.cli.linearity import check_targets
+from sidelight_service.cli.explaining import Asking
+from sidelight_service.cli.options import (
+    JobOption,
+    ModelOption,
+    OutOption,
+    RowsOfReferenceOption,
+    RowsOption,
+    WaitOption,
+    check_exclusive,
+    parse_layers,
+)
+from sidelight_service.cli.results import check_files, picture_format, show
 from sidelight_service.cli.selection import (
     ByPredictionOption,
     ClassesOption,
@@ -27,8 +38,6 @@ from sidelight_service.cli.terminal import (
     TimeoutOption,
     fail,
     failures_reported,
-    note,
-    progress_bar,
 )
 
 if TYPE_CHECKING:
@@ -64,18 +73,10 @@ class Attention(StrEnum):
     CP_LRP = "cp-lrp"
 
 
-_PICTURES = {"--plot": "relevance", "--plot-ledger": "relevance-ledger"}
-
-
 def lrp(
-    model: Annotated[str, typer.Option(help="NAME, NAME:VERSION or NAME@LABEL.")],
-    input_: Annotated[
-        Path | None,
-        typer.Option("--input", exists=True, dir_okay=False, help="The rows to explain: .npy, or .npz by input name."),
-    ] = None,
-    reference: Annotated[
-        str | None, typer.Option(help="In place of --input: explain rows of this reference set of the server.")
-    ] = None,
+    model: ModelOption,
+    input_: RowsOption = None,
+    reference: RowsOfReferenceOption = None,
     indices: IndicesOption = None,
     classes: ClassesOption = None,
     by_prediction: ByPredictionOption = False,
@@ -143,7 +144,7 @@ def lrp(
     ] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Of whatever is random. Default: 0.")] = None,
     as_json: JsonOption = False,
-    out: Annotated[Path | None, typer.Option(metavar="R.npz", help="Write every number to this file.")] = None,
+    out: OutOption = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="R.png", help="Draw heatmaps beside the inputs to this .png or .svg file.")
     ] = None,
@@ -151,12 +152,8 @@ def lrp(
         Path | None, typer.Option(metavar="L.png", help="Draw where relevance went to this .png or .svg file.")
     ] = None,
     dark: Annotated[bool, typer.Option("--dark", help="Draw light on dark.")] = False,
-    job: Annotated[
-        bool, typer.Option("--job", help="Have the server do it as a job: print its id and return at once.")
-    ] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="With --job: follow the job to its end and show the result.")
-    ] = False,
+    job: JobOption = False,
+    wait: WaitOption = False,
     server: ServerOption = DEFAULT_SERVER,
     timeout: TimeoutOption = None,
 ) -> None:
@@ -164,16 +161,16 @@ def lrp(
 
     Every explanation comes with a ledger: where relevance went that did not reach the inputs.
     """
-    _check_files(out, plot, plot_ledger)
-    if wait and not job:
-        fail("--wait: goes with --job; without it the command waits anyway", status=USAGE)
-    if job and not wait and (out is not None or plot is not None or plot_ledger is not None):
-        fail("--out and --plot: a job has no result yet; add --wait, or use `sidelight jobs result`", status=USAGE)
+    asking = Asking(server=server, timeout=timeout, job=job, wait=wait, as_json=as_json)
+    check_files({"--out": out}, {"--plot": plot, "--plot-ledger": plot_ledger})
+    if plot is not None and plot_ledger is not None and plot.suffix != plot_ledger.suffix:
+        fail("--plot and --plot-ledger: the server draws both in one format; name both .png or .svg", status=USAGE)
+    asking.check(out, plot, plot_ledger)
     chosen = selection(reference, indices, classes, sample, sample_seed, by_prediction=by_prediction)
     if (input_ is None) == (chosen is None):
         fail("give the rows to explain: either --input FILE or --reference NAME", status=USAGE)
-    _check_exclusive({"--preset": preset, "--rule": rule, "--rules": rules, "--gradient": gradient})
-    _check_exclusive({"--target": target, "--target-per-row": target_per_row, "--relevance": relevance})
+    check_exclusive({"--preset": preset, "--rule": rule, "--rules": rules, "--gradient": gradient})
+    check_exclusive({"--target": target, "--target-per-row": target_per_row, "--relevance": relevance})
     if gradient is not None and plot_ledger is not None:
         fail("--plot-ledger: gradient methods keep no ledger; leave it out", status=USAGE)
     options: dict[str, Any] = {
@@ -189,51 +186,27 @@ def lrp(
         "relevance": None if relevance is None else read_array(relevance),
         "output": output,
         "value": value and value.value,
-        "layers": layers if layers is None or layers == "all" else [name for name in layers.split(",") if name],
+        "layers": parse_layers(layers),
         "empty_branch": empty_branch and empty_branch.value,
         "fallback": fallback and fallback.value,
         "attention": attention and attention.value,
         "pixel_flipping_steps": pixel_flipping,
         "random_logit": True if random_logit else None,
         "seed": seed,
-        "picture": _picture_format(plot, plot_ledger),
+        "picture": picture_format(plot, plot_ledger),
         "picture_dark": True if dark and (plot or plot_ledger) else None,
     }
     x: Any = chosen if input_ is None else read_inputs(input_)
-    if job and not wait:
-        _submit(server, model, x, options, timeout, as_json=as_json)
-        return
-    explained = (_explain_as_job if job else _explain)(server, model, x, options, timeout)
-    write(explained, as_json=as_json, out=out, plot=plot, plot_ledger=plot_ledger)
-
-
-def _explain(server: str, model: str, x: Any, options: dict[str, Any], timeout: float | None) -> LrpExplanation:
     import sidelight
 
-    with failures_reported(), sidelight.connect(server) as client, progress_bar(f"relevance in {model}") as progress:
-        return client.lrp(model, x, progress=progress, timeout=timeout, **options)
-
-
-def _submit(server: str, model: str, x: Any, options: dict[str, Any], timeout: float | None, *, as_json: bool) -> None:
-    import sidelight
-
-    with failures_reported(), sidelight.connect(server) as client:
-        job = client.submit_lrp(model, x, timeout=timeout, **options)
-    typer.echo(json.dumps({"id": job.id, "state": job.state}) if as_json else job.id)
-
-
-def _explain_as_job(server: str, model: str, x: Any, options: dict[str, Any], timeout: float | None) -> LrpExplanation:
-    import sidelight
-
-    with failures_reported(), sidelight.connect(server) as client:
-        job = client.submit_lrp(model, x, timeout=timeout, **options)
-        note(f"job {job.id}; it goes on if you stop waiting for it")
-        with progress_bar(f"relevance in {model}") as progress:
-            job.wait(progress=progress, timeout=timeout)
-        result = job.result()
-    if not isinstance(result, sidelight.LrpExplanation):
-        fail(f"job {job.id} came to something else than relevance; look at it with `sidelight jobs show`")
-    return result
+    explanation = asking.explain(
+        sidelight.LrpExplanation,
+        f"relevance in {model}",
+        lambda client, progress: client.lrp(model, x, progress=progress, timeout=timeout, **options),
+        lambda client: client.submit_lrp(model, x, timeout=timeout, **options),
+    )
+    if explanation is not None:
+        write(explanation, as_json=as_json, out=out, plot=plot, plot_ledger=plot_ledger)
 
 
 def _rules(rule: str | None, rules: Path | None, numbers: dict[str, float | None]) -> Any:
@@ -264,51 +237,26 @@ def _classes(text: str) -> list[int]:
         fail(f"--target: {text!r} is no list of classes; write whole numbers with commas between", status=USAGE)
 
 
-def _check_exclusive(given: dict[str, object]) -> None:
-    named = [option for option, value in given.items() if value is not None]
-    if len(named) > 1:
-        fail(f"{' and '.join(named)} exclude each other; give one of them", status=USAGE)
-
-
-def _check_files(out: Path | None, plot: Path | None, plot_ledger: Path | None) -> None:
-    check_targets(out, plot)
-    if plot_ledger is not None:
-        if not plot_ledger.parent.is_dir():
-            fail(f"--plot-ledger: there is no directory {plot_ledger.parent}; make it first", status=USAGE)
-        if plot_ledger.suffix not in {".png", ".svg"}:
-            fail(f"--plot-ledger: {plot_ledger} ends neither in .png nor in .svg; name the file so", status=USAGE)
-        if plot is not None and plot.suffix != plot_ledger.suffix:
-            fail("--plot and --plot-ledger: the server draws both in one format; name both .png or .svg", status=USAGE)
-
-
-def _picture_format(*paths: Path | None) -> str | None:
-    return next((path.suffix.removeprefix(".") for path in paths if path is not None), None)
-
-
 def write(
     explanation: LrpExplanation, *, as_json: bool, out: Path | None, plot: Path | None, plot_ledger: Path | None = None
 ) -> None:
     """Shows a result, and writes the files that are asked for."""
     from sidelight_service.cli.lrp_report import print_report
 
-    for warning in explanation.provenance.warnings:
-        note(f"Warning {warning.code}: {warning.message}")
-    if as_json:
-        typer.echo(json.dumps(explanation.as_dict()))
-    else:
-        print_report(explanation)
-    try:
-        if out is not None:
-            explanation.to_npz(out)
-        for option, path in (("--plot", plot), ("--plot-ledger", plot_ledger)):
-            if path is not None:
-                _write_picture(explanation, option, path)
-    except OSError as error:
-        fail(f"the result could not be written: {error}")
+    show(
+        explanation,
+        print_report,
+        as_json=as_json,
+        files=[
+            (out, explanation.to_npz),
+            (plot, lambda path: _write_picture(explanation, "--plot", "relevance", path)),
+            (plot_ledger, lambda path: _write_picture(explanation, "--plot-ledger", "relevance-ledger", path)),
+        ],
+    )
 
 
-def _write_picture(explanation: LrpExplanation, option: str, path: Path) -> None:
-    wanted = [picture for picture in explanation.pictures if picture.name == _PICTURES[option]]
+def _write_picture(explanation: LrpExplanation, option: str, name: str, path: Path) -> None:
+    wanted = [picture for picture in explanation.pictures if picture.name == name]
     if not wanted or wanted[0].format != path.suffix.removeprefix("."):
         fail(f"{option}: the result has no such picture as {path.suffix[1:]}; ask for it when you create the job")
     path.write_bytes(wanted[0].data)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sidelight_service.cli.arrays import read_inputs
+from sidelight_service.cli.options import ModelOption
 from sidelight_service.cli.terminal import (
     DEFAULT_SERVER,
     USAGE,
@@ -21,7 +22,7 @@ from sidelight_service.cli.terminal import (
 
 
 def report(
-    model: Annotated[str, typer.Option(help="NAME, NAME:VERSION or NAME@LABEL.")],
+    model: ModelOption,
     reference: Annotated[str, typer.Option(help="A reference set of the server: the data behind the explanations.")],
     out: Annotated[Path, typer.Option(metavar="REPORT.html", help="The file to write.")] = Path("report.html"),
     input_: Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sidelight_service.cli.arrays import read_array, read_inputs
-from sidelight_service.cli.linearity import check_targets
+from sidelight_service.cli.explaining import Asking
+from sidelight_service.cli.options import JobOption, ModelOption, OutOption, WaitOption
+from sidelight_service.cli.results import check_files, picture_format, show
 from sidelight_service.cli.selection import (
     ByPredictionOption,
     ClassesOption,
@@ -19,17 +20,7 @@ from sidelight_service.cli.selection import (
     SampleSeedOption,
     selection,
 )
-from sidelight_service.cli.terminal import (
-    DEFAULT_SERVER,
-    USAGE,
-    JsonOption,
-    ServerOption,
-    TimeoutOption,
-    fail,
-    failures_reported,
-    note,
-    progress_bar,
-)
+from sidelight_service.cli.terminal import DEFAULT_SERVER, USAGE, JsonOption, ServerOption, TimeoutOption, fail
 
 if TYPE_CHECKING:
     from sidelight import SimilarityExplanation
@@ -68,7 +59,7 @@ OutputOption = Annotated[
 
 
 def similarity(
-    model: Annotated[str, typer.Option(help="NAME, NAME:VERSION or NAME@LABEL.")],
+    model: ModelOption,
     reference: Annotated[str, typer.Option(help="The reference set of the server to search.")],
     input_: Annotated[
         Path,
@@ -107,19 +98,15 @@ def similarity(
         float | None, typer.Option(min=0, help="What is added to denominators; alibi adds 1e-7. Default: 0.")
     ] = None,
     as_json: JsonOption = False,
-    out: Annotated[Path | None, typer.Option(metavar="R.npz", help="Write every number to this file.")] = None,
+    out: OutOption = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="R.png", help="Draw rows and references like them to this .png or .svg file.")
     ] = None,
     plot_means: Annotated[
         Path | None, typer.Option(metavar="R.png", help="Draw mean scores by class to this .png or .svg file.")
     ] = None,
-    job: Annotated[
-        bool, typer.Option("--job", help="Have the server do it as a job: print its id and return at once.")
-    ] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="With --job: follow the job to its end and show the result.")
-    ] = False,
+    job: JobOption = False,
+    wait: WaitOption = False,
     server: ServerOption = DEFAULT_SERVER,
     timeout: TimeoutOption = None,
 ) -> None:
@@ -128,11 +115,9 @@ def similarity(
     Two examples are alike if the gradients of the loss by the model's parameters are. Many references need a
     gradient index: `sidelight index build` makes one.
     """
+    asking = Asking(server=server, timeout=timeout, job=job, wait=wait, as_json=as_json)
     check_pictures(out, plot, plot_means)
-    if wait and not job:
-        fail("--wait: goes with --job; without it the command waits anyway", status=USAGE)
-    if job and not wait and (out is not None or plot is not None or plot_means is not None):
-        fail("--out and --plot: a job has no result yet; add --wait, or use `sidelight jobs result`", status=USAGE)
+    asking.check(out, plot, plot_means)
     x = read_inputs(input_)
     options: dict[str, Any] = {
         "reference": selection(reference, indices, classes, sample, sample_seed, by_prediction=by_prediction),
@@ -149,30 +134,23 @@ def similarity(
         "aggregate": aggregate or None,
         "checkpoints": None if not checkpoint else [_checkpoint(text) for text in checkpoint],
         "norm_offset": norm_offset,
-        "picture": _picture_format(plot, plot_means),
+        "picture": picture_format(plot, plot_means),
     }
     import sidelight
 
-    with failures_reported(), sidelight.connect(server) as client:
-        if not job:
-            with progress_bar(f"similarity of {model}") as progress:
-                explanation = client.similarity(model, x, progress=progress, timeout=timeout, **options)
-        else:
-            created = client.submit_similarity(model, x, timeout=timeout, **options)
-            if not wait:
-                typer.echo(json.dumps({"id": created.id, "state": created.state}) if as_json else created.id)
-                return
-            note(f"job {created.id}; it goes on if you stop waiting for it")
-            with progress_bar(f"similarity of {model}") as progress:
-                created.wait(progress=progress, timeout=timeout)
-            explanation = created.result()
-    write(explanation, as_json=as_json, out=out, plot=plot, plot_means=plot_means)
+    explanation = asking.explain(
+        sidelight.SimilarityExplanation,
+        f"similarity of {model}",
+        lambda client, progress: client.similarity(model, x, progress=progress, timeout=timeout, **options),
+        lambda client: client.submit_similarity(model, x, timeout=timeout, **options),
+    )
+    if explanation is not None:
+        write(explanation, as_json=as_json, out=out, plot=plot, plot_means=plot_means)
 
 
 def check_pictures(out: Path | None, plot: Path | None, plot_means: Path | None) -> None:
     """Refuses what could not be written before the work is done rather than after."""
-    check_targets(out, plot)
-    check_targets(None, plot_means, "--plot-means")
+    check_files({"--out": out}, {"--plot": plot, "--plot-means": plot_means})
     if plot is not None and plot_means is not None and plot.suffix != plot_means.suffix:
         fail("--plot and --plot-means: both come in one format; end both in .png, or both in .svg", status=USAGE)
 
@@ -183,20 +161,16 @@ def write(
     """Shows a result, and writes the files that are asked for."""
     from sidelight_service.cli.similarity_report import print_table
 
-    for warning in explanation.provenance.warnings:
-        note(f"Warning {warning.code}: {warning.message}")
-    if as_json:
-        typer.echo(json.dumps(explanation.as_dict()))
-    else:
-        print_table(explanation)
-    try:
-        if out is not None:
-            explanation.to_npz(out)
-        for option, name, path in (("--plot", STRIP, plot), ("--plot-means", MEANS, plot_means)):
-            if path is not None:
-                _write_picture(explanation, option, name, path)
-    except OSError as error:
-        fail(f"the result could not be written: {error}")
+    show(
+        explanation,
+        print_table,
+        as_json=as_json,
+        files=[
+            (out, explanation.to_npz),
+            (plot, lambda path: _write_picture(explanation, "--plot", STRIP, path)),
+            (plot_means, lambda path: _write_picture(explanation, "--plot-means", MEANS, path)),
+        ],
+    )
 
 
 def _write_picture(explanation: SimilarityExplanation, option: str, name: str, path: Path) -> None:
@@ -207,10 +181,6 @@ def _write_picture(explanation: SimilarityExplanation, option: str, name: str, p
         why = "there are no classes" if drawn and name == MEANS else "none was asked for when the work was"
         fail(f"{option}: the result has no such picture, because {why}")
     path.write_bytes(drawn[name].data)
-
-
-def _picture_format(*paths: Path | None) -> str | None:
-    return next((path.suffix.removeprefix(".") for path in paths if path is not None), None)
 
 
 def _checkpoint(text: str) -> tuple[str, float]:
