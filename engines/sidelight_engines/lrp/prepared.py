@@ -14,6 +14,8 @@ from sidelight_engines.graph.frozen import FrozenGraph
 from sidelight_engines.graph.graph import Graph, TensorSpec
 from sidelight_engines.graph.unrolling import has_loops, unroll
 from sidelight_engines.lrp.origins import Origins
+from sidelight_engines.lrp.parameters import GradientMethod, RuleMap
+from sidelight_engines.lrp.presets import LrpPreset
 from sidelight_engines.lrp.scales import fold_scales
 from sidelight_engines.model import Model
 from sidelight_engines.runtime.runtime import Array
@@ -101,14 +103,17 @@ def find_output(graph: Graph, name: str) -> TensorSpec:
     return found
 
 
-def prepare(model: Model, output: TensorSpec, inputs: Mapping[str, Array], *, for_gradients: bool) -> PreparedGraph:
+def prepare(
+    model: Model, output: TensorSpec, inputs: Mapping[str, Array], method: LrpPreset | RuleMap | GradientMethod
+) -> PreparedGraph:
     """Cuts the head off, folds constants, unrolls loops and drops what the output does not need; kept on the model.
 
     Args:
         model: the model.
         output: the output that is explained.
         inputs: input name -> instances; how long they are says how often loops run.
-        for_gradients: whether gradients by tensors within the graph are to be taken, and not relevance.
+        method: what the graph is for. Gradients by tensors within it are those of the model's own tensors; for
+            relevance, factors are folded into weights.
 
     Raises:
         MethodNotSupported: the output depends on no input.
@@ -119,6 +124,7 @@ def prepare(model: Model, output: TensorSpec, inputs: Mapping[str, Array], *, fo
     lengths: Lengths = ()
     if has_loops(frozen.graph_def):
         lengths = tuple((name, np.shape(inputs[name])[1:]) for name in frozen.inputs if name in inputs)
+    for_gradients = isinstance(method, GradientMethod)
     key = ("lrp", "graph", output.name, lengths, for_gradients)
     return model.derived(key, lambda: _prepare(model.graph, frozen, output, lengths, for_gradients))
 

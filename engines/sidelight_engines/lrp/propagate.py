@@ -60,10 +60,9 @@ def propagate_relevance(
     """
     check_parameters(parameters)
     output = find_output(model.graph, parameters.target.output)
-    by_gradients = isinstance(parameters.method, GradientMethod)
-    prepared = prepare(model, output, inputs, for_gradients=by_gradients)
+    prepared = prepare(model, output, inputs, parameters.method)
     request = make_request(model, prepared, inputs, parameters, instances_field)
-    if by_gradients:
+    if isinstance(parameters.method, GradientMethod):
         result = attribute_by_gradients(model, request, control, chunking)
     else:
         result = RelevancePasses(model, request, control, chunking).run()

@@ -70,7 +70,8 @@ def check(context: MethodContext, payload: bytes) -> bytes:
     """
     task = _Task.read(context, payload)
     check_parameters(task.parameters)
-    prepared = prepare(context.model, find_output(context.model.graph, task.parameters.target.output), task.inputs)
+    output = find_output(context.model.graph, task.parameters.target.output)
+    prepared = prepare(context.model, output, task.inputs, task.parameters.method)
     make_request(context.model, prepared, task.inputs, task.parameters, task.field)
     instances = lrp_pb2.ExplainLrpRequest.FromString(payload).instances
     if instances.WhichOneof("source") != "reference":
