@@ -53,7 +53,8 @@ async def test_a_job_on_selected_examples_equals_the_call_and_goes_in_slices(ste
 
             assert seen[-1].state == SUCCEEDED, seen[-1].error
             assert seen[-1].progress.done == seen[-1].progress.total == units
-            assert {0, 4} <= {answer.progress.done for answer in seen}
+            # A watcher that is slow is told of the latest slice, not of each.
+            assert any(0 < answer.progress.done < units for answer in seen)
             assert without_cost(await jobs.result(seen[-1].id)) == without_cost(expected)
 
 
