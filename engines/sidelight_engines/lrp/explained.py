@@ -3,21 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from sidelight_engines.lrp.measures import entropy, gini
-from sidelight_engines.lrp.result import Explained, LedgerEntry, Relevance
+from sidelight_engines.lrp.result import Explained, LedgerEntry
 from sidelight_engines.runtime.runtime import Array
 
 _NUMBERS_AT_ONCE = 2**16
 
 
-def explain(inputs: Sequence[Relevance], total: LedgerEntry, logits: Array, classes: Array) -> tuple[Explained, ...]:
+@dataclass(frozen=True)
+class Spread:
+    """How relevance is spread over all inputs together. Arrays of one shape, such as (instances, targets).
+
+    Attributes:
+        sparseness: the Gini index of its magnitudes.
+        entropy: of the shares of its magnitudes, in nats.
+        size: the sum of its magnitudes.
+    """
+
+    sparseness: Array
+    entropy: Array
+    size: Array
+
+    def turned(self) -> Spread:
+        """The same with the two axes exchanged."""
+        return Spread(self.sparseness.T, self.entropy.T, self.size.T)
+
+
+def spread_of(inputs: Sequence[Array]) -> Spread:
+    """Measures relevance.
+
+    Args:
+        inputs: the relevance of each input, (targets, n, ...).
+
+    Returns:
+        Arrays of shape (targets, n).
+    """
+    lengths = inputs[0].shape[:2]
+    sizes = [int(np.prod(part.shape[2:])) for part in inputs]
+    found = Spread(*(np.zeros(lengths) for _ in range(3)))
+    # A few at a time: float64 copies of all at once would double what the result takes.
+    step = max(1, _NUMBERS_AT_ONCE // max(1, lengths[0] * sum(sizes)))
+    for first in range(0, lengths[1], step):
+        some = (slice(None), slice(first, first + step))
+        flat = [np.abs(part[some]).reshape(lengths[0], -1, size) for part, size in zip(inputs, sizes, strict=True)]
+        magnitudes = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=2)
+        found.sparseness[some], found.entropy[some] = gini(magnitudes), entropy(magnitudes)
+        found.size[some] = magnitudes.sum(axis=2, dtype=np.float64)
+    return found
+
+
+def explain(spread: Spread, total: LedgerEntry, logits: Array, classes: Array) -> tuple[Explained, ...]:
     """Sums up.
 
     Args:
-        inputs: the relevance of each input, (n, targets, ...).
+        spread: of the relevance at the inputs, (n, targets).
         total: the ledger's total.
         logits: (n, targets).
         classes: (n, targets).
@@ -26,16 +69,7 @@ def explain(inputs: Sequence[Relevance], total: LedgerEntry, logits: Array, clas
         One per instance and target, instance outermost.
     """
     n, targets = logits.shape
-    sparse, spread, size = (np.zeros((n, targets)) for _ in range(3))
-    per_instance = sum(part.values[:1].size for part in inputs)
-    # A few instances at a time: float64 copies of all at once would double what the result takes.
-    step = max(1, _NUMBERS_AT_ONCE // max(1, per_instance))
-    for first in range(0, n, step):
-        rows = slice(first, first + step)
-        flat = [np.abs(part.values[rows].reshape(-1, targets, part.values[:1].size // targets)) for part in inputs]
-        magnitudes = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=2)
-        sparse[rows], spread[rows] = gini(magnitudes), entropy(magnitudes)
-        size[rows] = magnitudes.sum(axis=2, dtype=np.float64)
+    size = spread.size
     scale = np.maximum(np.abs(total.relevance_out), size)
     gap = np.divide(
         np.abs(total.relevance_out - total.relevance_in), scale, out=np.zeros((n, targets)), where=scale > 0
@@ -50,8 +84,8 @@ def explain(inputs: Sequence[Relevance], total: LedgerEntry, logits: Array, clas
             relevance_in=float(total.relevance_in[row, target]),
             conservation_gap=float(gap[row, target]),
             ledger_residual=float(left[row, target]),
-            sparseness=float(sparse[row, target]),
-            entropy=float(spread[row, target]),
+            sparseness=float(spread.sparseness[row, target]),
+            entropy=float(spread.entropy[row, target]),
         )
         for row in range(n)
         for target in range(targets)

@@ -20,7 +20,7 @@ import numpy as np
 from sidelight_engines.control import Control
 from sidelight_engines.errors import InvalidField, MemoryLimitExceeded, NonFiniteOutput, NonFiniteRelevance
 from sidelight_engines.linearity.result import Notice
-from sidelight_engines.lrp.explained import explain
+from sidelight_engines.lrp.explained import explain, spread_of
 from sidelight_engines.lrp.gradient_program import GradientProgram, GradientRecipe
 from sidelight_engines.lrp.parameters import Chunking, GradientKind, GradientMethod, TargetValue
 from sidelight_engines.lrp.request import Request
@@ -229,7 +229,8 @@ class _Attribution:
             arrived += part.values.reshape(n, targets, -1).sum(axis=2, dtype=np.float64)
         none = np.zeros((n, targets))
         total = LedgerEntry("", value, arrived, none, none, none, none)
-        explained = explain(relevance, total, logits, classes)
+        spread = spread_of([np.swapaxes(part.values, 0, 1) for part in relevance])
+        explained = explain(spread.turned(), total, logits, classes)
         return LrpResult(
             inputs=relevance,
             layers=tuple(Relevance(name, layers[t]) for name, t in request.tensors.items() if t in layers),

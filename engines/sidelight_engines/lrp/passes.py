@@ -9,7 +9,7 @@ import numpy as np
 from sidelight_engines.control import Control
 from sidelight_engines.errors import MemoryLimitExceeded, NonFiniteOutput, NonFiniteRelevance
 from sidelight_engines.linearity.result import Notice
-from sidelight_engines.lrp.explained import explain
+from sidelight_engines.lrp.explained import Spread, explain, spread_of
 from sidelight_engines.lrp.ledger import COLUMNS
 from sidelight_engines.lrp.parameters import Chunking, GradientMethod
 from sidelight_engines.lrp.program import LrpProgram, Passed, Recipe
@@ -58,10 +58,10 @@ class RelevancePasses:
         whole = _Whole(request, self._program)
         parts = self._parts()
         todo = (self._started(*part) for part in parts)
-        for (first, count, target), passed in zip(parts, side_by_side(todo, self._lanes), strict=True):
+        for (first, count, target), (passed, spread) in zip(parts, side_by_side(todo, self._lanes), strict=True):
             self._check(passed, first, count)
             width = min(self._at_once, request.targets - target)
-            whole.put(passed, first, count, target, width)
+            whole.put(passed, spread, first, count, target, width)
             if target + width == request.targets:
                 self._control.progress(first + count, request.rows)
         return whole.result(self.forward_rows)
@@ -75,11 +75,19 @@ class RelevancePasses:
             for target in range(0, request.targets, self._at_once)
         ]
 
-    def _started(self, first: int, count: int, target: int) -> Callable[[], Passed]:
+    def _started(self, first: int, count: int, target: int) -> Callable[[], tuple[Passed, Spread]]:
         self._control.checkpoint()
         feed, given = self._feed(first, count, target)
         self.forward_rows += len(next(iter(feed.values())))
-        return lambda: self._program(feed, given)
+
+        def run() -> tuple[Passed, Spread]:
+            passed = self._program(feed, given)
+            # Inputs that the output does not need count with zeros.
+            shape = next(iter(passed.inputs.values())).shape[:2]
+            unused = [np.zeros((*shape, *rest[1:]), np.float32) for rest in self._request.rest.values()]
+            return passed, spread_of([*passed.inputs.values(), *unused])
+
+        return run
 
     def _traced(self, model: Model) -> LrpProgram:
         request, parameters = self._request, self._request.parameters
@@ -163,8 +171,9 @@ class _Whole:
         self._ledger = np.zeros((len(program.ledger_layers), len(COLUMNS), n, targets))
         self._logits = np.full((n, targets), np.nan)
         self._classes = np.full((n, targets), -1, np.int64)
+        self._spread = Spread(*(np.zeros((n, targets)) for _ in range(3)))
 
-    def put(self, passed: Passed, first: int, count: int, target: int, targets: int) -> None:
+    def put(self, passed: Passed, spread: Spread, first: int, count: int, target: int, targets: int) -> None:
         rows, columns = slice(first, first + count), slice(target, target + targets)
         for kept, parts in ((self._inputs, passed.inputs), (self._layers, passed.layers)):
             for name, values in parts.items():
@@ -175,6 +184,8 @@ class _Whole:
         self._ledger[:, :, rows, columns] = np.swapaxes(passed.ledger[:, :, :targets, :count], 2, 3)
         self._logits[rows, columns] = passed.logits[:targets, :count].T
         self._classes[rows, columns] = passed.classes[:targets, :count].T
+        for name in ("sparseness", "entropy", "size"):
+            getattr(self._spread, name)[rows, columns] = getattr(spread, name)[:targets, :count].T
 
     def result(self, forward_rows: int) -> LrpResult:
         request = self._request
@@ -190,7 +201,7 @@ class _Whole:
         return LrpResult(
             inputs=inputs,
             layers=layers,
-            explained=explain(inputs, ledger[-1], self._logits, self._classes),
+            explained=explain(self._spread, ledger[-1], self._logits, self._classes),
             ledger=ledger,
             applied_rules=self._program.applied,
             head_cut_at=request.prepared.head_cut_at,
