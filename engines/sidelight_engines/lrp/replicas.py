@@ -116,12 +116,11 @@ class Replicas:
         import tensorflow as tf
 
         lengths = relevance.shape.as_list()
-        between = len(lengths) - 2
-        if between > 0 and lengths[1] is not None and lengths[1] <= _LONGEST_ROW:
-            relevance, between = tf.reduce_sum(relevance, axis=1), between - 1
-        wide = tf.cast(relevance, tf.float64)
-        summed = tf.reduce_sum(wide, axis=list(range(1, 1 + between))) if between else wide
-        return tf.reshape(summed, [self.targets, self.instances, lengths[-1]])
+        if len(lengths) > 2 and lengths[1] is not None and lengths[1] <= _LONGEST_ROW:
+            relevance = tf.reduce_sum(relevance, axis=1)
+        # The first axis may hold more than targets and instances, such as tokens.
+        apart = tf.reshape(tf.cast(relevance, tf.float64), [self.targets, self.instances, -1, lengths[-1]])
+        return tf.reduce_sum(apart, axis=self._third)
 
     def apart(self, relevance: Any) -> Any:
         """Relevance whose batch axis is its first, as (T, n, ...)."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sidelight_engines.lrp import (
     AlphaBeta,
+    Classes,
     Epsilon,
     Flat,
     Gamma,
@@ -102,6 +103,28 @@ def test_sign_hands_relevance_to_inputs_that_are_zero_and_so_it_is_not_taken_for
     parameters = LrpParameters(rules, target=LrpTarget(GivenRelevance(np.array([[3.5]]))))
     found = propagate_relevance(model, {"a": x}, parameters).inputs[0].values[0, 0]
     np.testing.assert_allclose(found, first @ s, rtol=1e-12)
+
+
+@pytest.mark.parametrize("rule", [Epsilon(0.25), Gamma(0.25), AlphaBeta(2.0, 1.0)], ids=str)
+def test_tokens_that_are_folded_into_rows_are_booked_to_their_instance(tmp_path, rule):
+    import tensorflow as tf
+
+    random = np.random.default_rng(14)
+    weights, bias, last = random.normal(size=(3, 4)), random.normal(size=4), random.normal(size=(4, 2))
+
+    def compute(a):
+        rows = tf.nn.relu(tf.nn.bias_add(tf.reshape(a, [-1, 3]) @ weights, bias))
+        return tf.reduce_mean(tf.reshape(rows @ last, [-1, 5, 2]), axis=1)
+
+    model = saved_model(compute, [(5, 3)], tmp_path / "m")
+    x = random.normal(size=(3, 5, 3))
+    parameters = LrpParameters(RuleMap(otherwise=rule), target=LrpTarget(Classes((1, 0))))
+    together = propagate_relevance(model, {"a": x}, parameters)
+    assert np.abs(together.ledger[-1].residual).max() < 1e-11
+    for row in range(3):
+        alone = propagate_relevance(model, {"a": x[row : row + 1]}, parameters).ledger[-1]
+        np.testing.assert_allclose(together.ledger[-1].bias[row], alone.bias[0], rtol=1e-9)
+        np.testing.assert_allclose(together.ledger[-1].stabiliser[row], alone.stabiliser[0], rtol=1e-9)
 
 
 @pytest.mark.parametrize("rectified", [False, True], ids=["any-sign", "positive"])
