@@ -171,6 +171,9 @@ class Convolution(LinearMap):
         import tensorflow as tf
 
         weights = self._stretched(weights)
+        if self._by_channel(weights):
+            made = self._depthwise(weights)
+            return tf.raw_ops.DepthwiseConv2dNative(input=x, **made)
         run = tf.nn.conv2d if self._planar else tf.nn.conv3d
         padding = self._pads or self._padding
         if self._groups == 1:
@@ -183,6 +186,11 @@ class Convolution(LinearMap):
         import tensorflow as tf
 
         weights = self._stretched(weights)
+        if self._by_channel(weights):
+            made = self._depthwise(weights)
+            return tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
+                input_sizes=self._input_sizes(s, self.x.shape[-1]), out_backprop=s, **made
+            )
         if self._groups == 1:
             return self._back(s, weights, self.x.shape[-1])
         parts = zip(tf.split(s, self._groups, -1), tf.split(weights, self._groups, -1), strict=True)
@@ -198,9 +206,7 @@ class Convolution(LinearMap):
     def _back(self, s: Any, kernel: Any, channels: int) -> Any:
         import tensorflow as tf
 
-        spatial = self.x.shape.as_list()[1:-1]
-        lengths = tf.unstack(tf.shape(self.x)[1:-1]) if None in spatial else spatial
-        shape = tf.stack([tf.shape(s)[0], *lengths, channels])
+        shape = self._input_sizes(s, channels)
         if self._planar:
             flat = [side for pad in self._pads or [] for side in pad]
             return tf.raw_ops.Conv2DBackpropInput(
@@ -214,6 +220,30 @@ class Convolution(LinearMap):
         return tf.raw_ops.Conv3DBackpropInputV2(
             input_sizes=shape, filter=kernel, out_backprop=s, strides=self._strides, padding=self._padding
         )
+
+    def _by_channel(self, weights: Any) -> bool:
+        """Whether each group is one channel: one kernel does then what a convolution per group would do."""
+        same = self._strides[1] == self._strides[2]
+        return bool(self._planar and self._groups > 1 and weights.shape[-2] == 1 and same)
+
+    def _depthwise(self, weights: Any) -> dict[str, Any]:
+        import tensorflow as tf
+
+        lengths = weights.shape.as_list()
+        return {
+            "filter": tf.reshape(weights, [*lengths[:2], self._groups, lengths[-1] // self._groups]),
+            "strides": self._strides,
+            "padding": self._padding,
+            "explicit_paddings": [side for pad in self._pads or [] for side in pad],
+        }
+
+    def _input_sizes(self, s: Any, channels: int) -> Any:
+        """The shape of x with the batch length of s."""
+        import tensorflow as tf
+
+        spatial = self.x.shape.as_list()[1:-1]
+        lengths = tf.unstack(tf.shape(self.x)[1:-1]) if None in spatial else spatial
+        return tf.stack([tf.shape(s)[0], *lengths, channels])
 
     def _back_by_taps(self, terms: Sequence[tuple[float, Any, Any]]) -> Any:
         """The transposes in two steps: products give what each tap of the kernel takes, then that is put in place.

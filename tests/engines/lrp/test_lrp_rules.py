@@ -121,7 +121,7 @@ def test_renormalising_hands_all_relevance_to_the_branch_that_is_not_empty(dense
     check(result, "alpha_beta", rule, layer, x, start, renormalise=True)
 
 
-CONVOLUTIONS = [(1, "SAME", 1), (2, "VALID", 1), (2, "SAME", 1), (1, "SAME", 2)]
+CONVOLUTIONS = [(1, "SAME", 1), (2, "VALID", 1), (2, "SAME", 1), (1, "SAME", 2), (1, "SAME", 4), (2, "VALID", 4)]
 
 
 @pytest.fixture(scope="module", params=CONVOLUTIONS, ids=lambda c: f"stride{c[0]}-{c[1]}-groups{c[2]}")
