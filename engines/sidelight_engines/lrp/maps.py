@@ -189,7 +189,7 @@ class Convolution(LinearMap):
         if self._by_channel(weights):
             made = self._depthwise(weights)
             return tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
-                input_sizes=self._input_sizes(s, self.x.shape[-1]), out_backprop=s, **made
+                input_sizes=self._input_sizes(s, self._groups), out_backprop=s, **made
             )
         if self._groups == 1:
             return self._back(s, weights, self.x.shape[-1])

@@ -94,6 +94,8 @@ def _by_frozen_roots(node: Node, made: Any, source: Any, roots: list[Any]) -> Co
 
     def transposed(s: Any) -> Any:
         (gradient,) = tf.gradients(made, source, tf.cast(s, made.dtype), stop_gradients=roots)
+        if gradient is None:
+            raise node.refusal("what it normalises reaches it through roots alone")
         return wide(tf.convert_to_tensor(gradient))
 
     share = stabilised(node, where, node.relevance, y, node.options.sums.epsilon)
