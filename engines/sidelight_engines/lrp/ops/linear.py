@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sidelight_engines.lrp.maps import (
+from sidelight_engines.lrp.convolutions import (
     Convolution,
     DepthwiseConvolution,
-    Einsum,
-    LinearMap,
-    MatMul,
     SplitConvolution,
     TransposedConvolution,
 )
+from sidelight_engines.lrp.maps import Einsum, LinearMap, MatMul
 from sidelight_engines.lrp.ops.registry import linear_map
 from sidelight_engines.lrp.view import GraphView
 
