@@ -135,7 +135,7 @@ class Settings(BaseSettings):
     """The largest request or response, in MiB."""
     max_call_seconds: PositiveFloat = 3600.0
     """The longest a call may run, also without a deadline of its own, in seconds."""
-    chunk_mebibytes: PositiveInt = 128
+    chunk_mebibytes: PositiveInt = 512
     """Memory that one request's chunk of activations may take in a worker, in MiB."""
     drain_seconds: NonNegativeFloat = 20.0
     """On SIGTERM: how long calls under way may take to end, in seconds."""

@@ -84,7 +84,9 @@ def find_chain(linear: LinearMap, view: GraphView) -> Chain:
         if len(readers) != 1:
             break
         op = readers[0]
-        if op.type in _NOTHING or _move(op, state, view):
+        if op.type in _NOTHING:
+            pass
+        elif _move(op, state, view):
             state.moves.append(op)
         else:
             step = _affine(op, tensor, view)

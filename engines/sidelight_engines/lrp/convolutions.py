@@ -62,10 +62,13 @@ class Convolution(LinearMap):
 
     def transposed_sum(self, terms: Sequence[tuple[float, Any, Any]]) -> Any:
         """See LinearMap."""
-        shape = self.op.inputs[1].shape.as_list()
-        if self._planar and self._groups == 1 and math.prod(shape[:-1]) <= shape[-1] / 2:
+        if self._planar and self._groups == 1 and self._goes_back_to_few():
             return self._back_by_taps(terms)
         return super().transposed_sum(terms)
+
+    def _goes_back_to_few(self) -> bool:
+        *window, inner, outer = self.op.inputs[1].shape.as_list()
+        return bool(math.prod(window) > 1 and math.prod(window) * inner <= outer / 2)
 
     def _back(self, s: Any, kernel: Any, channels: int) -> Any:
         import tensorflow as tf

@@ -17,6 +17,7 @@ from sidelight_engines.lrp.node import wide
 from sidelight_engines.lrp.parameters import GradientKind, TargetValue
 from sidelight_engines.lrp.prepared import PreparedGraph
 from sidelight_engines.lrp.start import StartKind, start_weights
+from sidelight_engines.runtime.first_alone import FirstAlone
 from sidelight_engines.runtime.runtime import Array
 
 _RECTIFIERS = ("Relu", "Relu6")
@@ -74,7 +75,8 @@ class GradientProgram:
             specs.append(tf.TensorSpec([recipe.targets, None], tf.int32))
         elif recipe.start is StartKind.GIVEN:
             specs.append(tf.TensorSpec(None, tf.float64))
-        self._function = tf.function(self._trace, autograph=False, input_signature=specs).get_concrete_function()
+        traced = tf.function(self._trace, autograph=False, input_signature=specs).get_concrete_function()
+        self._function = FirstAlone(traced)
 
     def __call__(
         self, feed: Mapping[str, Array], start: Array | None

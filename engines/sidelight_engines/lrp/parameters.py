@@ -275,4 +275,4 @@ class Chunking:
     """
 
     rows: int = 192
-    memory_bytes: int = 512 * 2**20
+    memory_bytes: int = 2**30

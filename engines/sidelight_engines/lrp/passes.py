@@ -23,6 +23,9 @@ from sidelight_engines.runtime.side_by_side import side_by_side
 # More targets at once make wider tensors without sharing more.
 _TARGETS_AT_ONCE = 8
 
+# Of instances so large that a pass of this many does not fit, one pass fills all processors, the longer the better.
+_FEW_ROWS = 32
+
 
 class RelevancePasses:
     """Propagates relevance for a request.
@@ -120,6 +123,8 @@ class RelevancePasses:
         lanes = min(at_once, chunking.memory_bytes // needed)
         if fixed:
             return fixed, lanes
+        if chunking.memory_bytes // (lanes * row_bytes) < min(_FEW_ROWS, chunking.rows):
+            lanes = 1
         most = min(chunking.rows, chunking.memory_bytes // (lanes * row_bytes))
         rows = self._request.rows
         if rows <= most:

@@ -13,10 +13,10 @@ from sidelight_engines.graph.freezing import fold_constants
 from sidelight_engines.graph.frozen import FrozenGraph
 from sidelight_engines.graph.graph import Graph, TensorSpec
 from sidelight_engines.graph.unrolling import has_loops, unroll
+from sidelight_engines.lrp.folding import fold_affine
 from sidelight_engines.lrp.origins import Origins
 from sidelight_engines.lrp.parameters import GradientMethod, RuleMap
 from sidelight_engines.lrp.presets import LrpPreset
-from sidelight_engines.lrp.scales import fold_scales
 from sidelight_engines.model import Model
 from sidelight_engines.runtime.runtime import Array
 from sidelight_engines.runtime.tensorflow_runtime import import_frozen
@@ -153,7 +153,7 @@ def _prepare(
         shape = tf.TensorShape(attr["shape"].shape)
         shapes[name] = None if shape.rank is None else tuple(shape.as_list())
     shape_of_target = _target_shape(folded, target)
-    lighter, weights = _lifted(folded if for_gradients else fold_scales(folded, target))
+    lighter, weights = _lifted(folded if for_gradients else fold_affine(folded, target))
     unused = tuple(name for name in frozen.inputs if name not in used)
     return PreparedGraph(
         graph=graph,

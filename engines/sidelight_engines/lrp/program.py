@@ -25,6 +25,7 @@ from sidelight_engines.lrp.result import AppliedRule
 from sidelight_engines.lrp.start import StartKind, start_relevance
 from sidelight_engines.lrp.view import GraphView
 from sidelight_engines.lrp.walk import find_chains, walk
+from sidelight_engines.runtime.first_alone import FirstAlone
 from sidelight_engines.runtime.runtime import Array
 
 
@@ -116,7 +117,8 @@ class LrpProgram:
             specs.append(tf.TensorSpec([recipe.targets, None], tf.int32))
         elif recipe.start is StartKind.GIVEN:
             specs.append(tf.TensorSpec(None, tf.float64))
-        self._function = tf.function(self._trace, autograph=False, input_signature=specs).get_concrete_function()
+        traced = tf.function(self._trace, autograph=False, input_signature=specs).get_concrete_function()
+        self._function = FirstAlone(traced)
 
     def __call__(self, feed: Mapping[str, Array], start: Array | None) -> Passed:
         """Walks some instances.

@@ -173,8 +173,7 @@ def _through_chain(node: Node, chain: Chain, relevance: Any, pass_layers: Any) -
         if link in chain.moves:
             relevance = move_back(Node(link, node.walking, [relevance]), relevance)
     node.keep(chain.map.u, relevance)
-    active = None if chain.moves else node.walking.zeros.active(relevance, chain.end.outputs[0])
-    step = _step(node, chain, active)
+    step = _step(node, chain, relevance)
     rule = node.rule() or node.options.averages
     node.apply(rule)
     handed = distribute(node, step, rule, relevance)
@@ -182,10 +181,12 @@ def _through_chain(node: Node, chain: Chain, relevance: Any, pass_layers: Any) -
     return [(chain.map.x, handed)]
 
 
-def _step(node: Node, chain: Chain, active: Any) -> LinearStep:
+def _step(node: Node, chain: Chain, relevance: Any) -> LinearStep:
     import tensorflow as tf
 
-    linear, view = chain.map, node.view
+    linear, view, zeros = chain.map, node.view, node.walking.zeros
+    end = None if chain.moves else chain.end.outputs[0]
+    active = None if end is None else zeros.active(relevance, end)
     x, u = wide(linear.x), wide(linear.u)
     scale = scale_for(chain, {axis: u.shape[axis] for axis in linear.channel_axes})
     bias = None if chain.bias is None else tf.constant(chain.bias, u.dtype)
@@ -195,10 +196,11 @@ def _step(node: Node, chain: Chain, active: Any) -> LinearStep:
         weights=_weights(node, chain, scale, u.dtype),
         u=u,
         scale=scale,
-        end=None if chain.moves else wide(chain.end.outputs[0]),
+        end=None if end is None else wide(end),
         bias=bias,
         nonnegative=view.nonnegative(linear.x),
         active=None if active is None else wide(active),
+        vanishing=end is not None and zeros.vanishes(relevance, end),
         x_where=node.where(linear.x),
         y_where=node.where(linear.u),
     )

@@ -30,6 +30,10 @@ class Zeros:
         """Notes that relevance is 0 wherever a tensor of the same shape is."""
         self._of[relevance.name] = tensor
 
+    def vanishes(self, relevance: Any, y: Any) -> bool:
+        """Whether the relevance of y is known to be 0 wherever y is."""
+        return self._noted(relevance) == str(y.name)
+
     def after_rule(self, rule: Rule, relevance: Any, x: Any) -> None:
         """Notes what a rule hands to its input x."""
         if isinstance(rule, AlphaBeta | AlphaBetaX | Epsilon | Gamma | Norm):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sidelight_engines.lrp.distribution.branches import by_quadrants, by_sign_of_contribution
+from sidelight_engines.lrp.distribution.branches import by_quadrants, by_sign_of_contribution, filled
 from sidelight_engines.lrp.distribution.epsilon import by_epsilon, by_sign
 from sidelight_engines.lrp.distribution.gamma import by_gamma
-from sidelight_engines.lrp.distribution.step import LinearStep, stabilised
+from sidelight_engines.lrp.distribution.step import LinearStep, divided, stabilised
 from sidelight_engines.lrp.distribution.weights_alone import by_box, by_number, by_square
 from sidelight_engines.lrp.node import Node
 from sidelight_engines.lrp.rules import (
@@ -29,7 +29,7 @@ from sidelight_engines.lrp.rules import (
     ZBox,
 )
 
-__all__ = ["LinearStep", "distribute", "stabilised"]
+__all__ = ["LinearStep", "distribute", "divided", "filled", "stabilised"]
 
 
 def distribute(node: Node, step: LinearStep, rule: Rule, relevance: Any) -> Any:

@@ -23,7 +23,8 @@ def by_epsilon(node: Node, step: LinearStep, epsilon: float, ignore_bias: bool, 
         s = divided(node, step.y_where, relevance, active + epsilon if epsilon > 0 else active)
         book_shares(node, step, s, epsilon, step.bias)
     else:
-        s = stabilised(node, step.y_where, relevance, step.z if ignore_bias else step.y, epsilon)
+        whole = step.z if ignore_bias else step.y
+        s = stabilised(node, step.y_where, relevance, whole, epsilon, step.vanishing and whole is step.y)
         book_bias(node, step, s, None if ignore_bias else step.bias)
     return by_input(node, step, step.x, step.back(s, step.weights.plain))
 

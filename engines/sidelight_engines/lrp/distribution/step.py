@@ -30,6 +30,7 @@ class LinearStep:
         bias: b, broadcasting to z; None for none.
         nonnegative: whether x is never below 0.
         active: max(y, 0), if relevance is known to be 0 wherever that is 0; else None.
+        vanishing: whether relevance is known to be 0 wherever y is.
         x_where: the place of the instances in x.
         y_where: the place of the instances in y.
     """
@@ -43,6 +44,7 @@ class LinearStep:
     bias: Any
     nonnegative: bool
     active: Any
+    vanishing: bool
     x_where: BatchAxis
     y_where: BatchAxis
 
@@ -99,15 +101,24 @@ def divided(node: Node, where: BatchAxis, relevance: Any, divisor: Any) -> Any:
     return node.meet(tf.math.divide_no_nan, where, [relevance], [divisor])
 
 
-def stabilised(node: Node, where: BatchAxis, relevance: Any, y: Any, epsilon: float) -> Any:
-    """R / st(y); where both y and epsilon are 0, it is 0 and R is booked as the stabiliser's."""
+def stabilised(node: Node, where: BatchAxis, relevance: Any, y: Any, epsilon: float, vanishing: bool = False) -> Any:
+    """R / st(y); where both y and epsilon are 0, it is 0 and R is booked as the stabiliser's.
+
+    Args:
+        node: the books.
+        where: the place of the instances.
+        relevance: R.
+        y: the sum.
+        epsilon: the stabiliser.
+        vanishing: whether R is known to be 0 wherever y is.
+    """
     import tensorflow as tf
 
     if epsilon > 0:
         magnitude = node.meet(lambda r, v: r / (tf.abs(v) + epsilon), where, [relevance], [y])
         node.book_total("stabiliser", epsilon * node.replicas.total(magnitude, where))
         # sgn(0) = 1; the least number there is decides nothing else.
-        return node.meet(lambda m, v: m * tf.sign(v + _LEAST), where, [magnitude], [y])
+        return node.meet(lambda m, v: m * tf.sign(v if vanishing else v + _LEAST), where, [magnitude], [y])
     signed = node.meet(tf.math.divide_no_nan, where, [relevance], [y])
     none = tf.cast(tf.equal(y, 0), y.dtype)
     node.book("stabiliser", node.meet(lambda r, n: r * n, where, [relevance], [none]), where)

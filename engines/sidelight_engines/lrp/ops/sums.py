@@ -8,29 +8,31 @@ channel, else sink: a position embedding or a mask is no neuron's bias.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from sidelight_engines.lrp.distribution import stabilised
+from sidelight_engines.lrp.distribution import divided, filled, stabilised
 from sidelight_engines.lrp.node import Contributions, Node, wide
 from sidelight_engines.lrp.ops.registry import entry
 from sidelight_engines.lrp.parameters import EmptyBranchPolicy
-from sidelight_engines.lrp.rules import AlphaBeta, Epsilon, Gamma, Norm, Pass, Rule
+from sidelight_engines.lrp.rules import AlphaBeta, Epsilon, Gamma, Norm, Pass
 
 
 @entry("Add", "AddN", "AddV2", "BiasAdd", "Sub")
 def add(node: Node) -> Contributions:
     """A share for each operand."""
-    import tensorflow as tf
-
     op = node.op
     made = wide(op.outputs[0])
     where = node.where(op.outputs[0])
     signs = [1, -1] if op.type == "Sub" else [1] * len(op.inputs)
-    terms = [(tensor, sign * _as_term(op, tensor, made)) for tensor, sign in zip(op.inputs, signs, strict=True)]
+    terms = [
+        (tensor, _as_term(op, tensor, made) if sign > 0 else -_as_term(op, tensor, made))
+        for tensor, sign in zip(op.inputs, signs, strict=True)
+    ]
     shares = _shares(node, [term for _, term in terms], made)
     handed: Contributions = []
     for (tensor, term), share in zip(terms, shares, strict=True):
-        part = share(tf.broadcast_to(term, tf.shape(made)) if term.shape != made.shape else term)
+        part = share(_full(term, made))
         if node.view.carries(tensor):
             handed.append((tensor, reduced(node, part, tensor)))
             if handed[-1][1] is part:
@@ -57,13 +59,20 @@ def _per_channel(tensor: Any, made: Any) -> bool:
     return sum(length != 1 for length in lengths) <= 1 and bool(made.shape.rank > 1)
 
 
-def _shares(node: Node, terms: list[Any], made: Any) -> list[Any]:
-    """For each term, what makes its relevance of the term broadcast to the sum."""
+_Share = Callable[[Any], Any]
+"""What makes the relevance of a term, given the term broadcast to the sum."""
+
+
+def _shares(node: Node, terms: list[Any], made: Any) -> list[_Share]:
+    """For each term, how it gets its relevance."""
     import tensorflow as tf
 
     rule = node.rule() or node.options.sums
     where, relevance = node.where(node.op.outputs[0]), node.relevance
+    active = node.walking.zeros.active(relevance, node.op.outputs[0])
     node.apply(rule)
+    if active is not None and isinstance(rule, AlphaBeta | Epsilon | Gamma | Norm):
+        return _over_active(node, terms, wide(active), rule)
 
     def along(factor: Any, form: Any = None) -> Any:
         shape = (lambda term: term) if form is None else form
@@ -80,14 +89,79 @@ def _shares(node: Node, terms: list[Any], made: Any) -> list[Any]:
             return _gamma(node, terms, made, rule, along)
         case AlphaBeta():
             return _alpha_beta(node, terms, made, rule, along)
-    _refuse(node, rule)
-    return [tf.identity]
-
-
-def _refuse(node: Node, rule: Rule) -> None:
     raise node.refusal(
         f"the rule {rule} is for operations with weights; use norm, epsilon, gamma or alpha_beta for sums"
     )
+
+
+def _over_active(node: Node, terms: list[Any], active: Any, rule: AlphaBeta | Epsilon | Gamma | Norm) -> list[_Share]:
+    """Where relevance is 0 unless the sum is positive: no sign decides anything, and the positive part is never empty.
+
+    Args:
+        node: the sum.
+        terms: its operands.
+        active: the sum where it is positive, else 0.
+        rule: how it is shared.
+    """
+    import tensorflow as tf
+
+    where, relevance, epsilon = node.where(node.op.outputs[0]), node.relevance, rule.epsilon
+    # An operand may be a mask of minus infinity, unless all are computed.
+    computed = all(node.view.carries(tensor) for tensor in node.op.inputs)
+    multiply = tf.multiply if computed else tf.math.multiply_no_nan
+
+    def part(whole: Any, held: Any, weight: float = 1.0) -> Any:
+        s = divided(node, where, held, whole + epsilon if epsilon > 0 else whole)
+        if epsilon > 0:
+            node.book_total("stabiliser", weight * epsilon * node.replicas.total(s, where))
+        return s
+
+    match rule:
+        case Epsilon() | Norm():
+            s = part(active, relevance)
+            return [lambda term: node.meet(lambda f, t: multiply(t, f), where, [s], [term])] * len(terms)
+        case Gamma():
+            gamma = rule.gamma
+            s = part(active + gamma * tf.add_n([tf.nn.relu(_full(term, active)) for term in terms]), relevance)
+            return [
+                lambda term: node.meet(lambda f, t: multiply(t, f), where, [s], [term + gamma * tf.nn.relu(term)])
+            ] * len(terms)
+    return _alpha_beta_over_active(node, [_full(term, active) for term in terms], rule, part, multiply)
+
+
+def _alpha_beta_over_active(node: Node, full: list[Any], rule: AlphaBeta, part: Any, multiply: Any) -> list[_Share]:
+    import tensorflow as tf
+
+    where, relevance = node.where(node.op.outputs[0]), node.relevance
+    alpha, beta = rule.alpha, rule.beta
+    up = tf.add_n([tf.nn.relu(term) for term in full])
+    if beta == 0:
+        s = part(up, relevance)
+        return [lambda term: node.meet(lambda f, t: f * tf.nn.relu(t), where, [s], [term])] * len(full)
+    down = tf.add_n([tf.nn.relu(-term) for term in full])
+    held = filled(node, where, relevance, down)
+    if node.options.empty_branch is EmptyBranchPolicy.RENORMALISE:
+        # What has no negative part gets all by the positive one.
+        alpha_relevance = relevance + (alpha - 1) * held
+    else:
+        alpha_relevance = alpha * relevance
+        lost = node.replicas.total(relevance, where) - node.replicas.total(held, where)
+        node.book_total("empty_branch", -beta * lost)
+    s_up, s_down = part(up, alpha_relevance), part(down, beta * held, -1.0)
+
+    def share(term: Any) -> Any:
+        def chosen(a: Any, b: Any, t: Any) -> Any:
+            return multiply(t, tf.where(t > 0, a, b))
+
+        return node.meet(chosen, where, [s_up, s_down], [term])
+
+    return [share] * len(full)
+
+
+def _full(term: Any, made: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.broadcast_to(term, tf.shape(made)) if term.shape != made.shape else term
 
 
 def _gamma(node: Node, terms: list[Any], made: Any, rule: Gamma, along: Any) -> list[Any]:
