@@ -12,6 +12,7 @@ is one normalisation; A is what TensorFlow's gradient says it is with the roots 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from sidelight_engines.lrp.distribution import stabilised
@@ -26,6 +27,9 @@ _BETWEEN = frozenset(
     | {"Maximum", "Mul", "Neg", "RealDiv", "Reciprocal", "Select", "SelectV2", "Square", "SquaredDifference"}
     | {"Squeeze", "StopGradient", "Sub", "Equal"}
 )
+
+# Exporters move statistics to where another layout has them; what is normalised they move before or behind.
+_MOVES = frozenset({"Reshape", "Transpose"})
 
 # More than any spelling takes.
 _LONGEST = 24
@@ -62,7 +66,8 @@ def _region(op: Any, view: GraphView) -> tuple[Any, list[Any]]:
             # What is centred already may have been centred by the same layer.
             if not _is_centred(last, view):
                 break
-        if last.op.type not in _BETWEEN or not last.op.inputs:
+        statistic = last.op.type in _MOVES and _length(last) < _length(op.outputs[0])
+        if not (statistic or last.op.type in _BETWEEN) or not last.op.inputs:
             break
         if last.op.type in _MEANS:
             if view.batch_axis(last) is None:
@@ -75,6 +80,11 @@ def _region(op: Any, view: GraphView) -> tuple[Any, list[Any]]:
         if not frontier:
             break
     return found, roots
+
+
+def _length(tensor: Any) -> int:
+    """Numbers per instance, as far as the shape is known."""
+    return math.prod(length or 1 for length in tensor.shape.as_list()) if tensor.shape.rank is not None else 0
 
 
 def _is_centred(tensor: Any, view: GraphView) -> bool:
