@@ -22,20 +22,19 @@ BLUE, ORANGE = "#7493be", "#c84f0a"
 
 
 def draw_classes(by_class: list[Any], names: list[str], path: Path) -> None:
-    """Bars of the means, above the distribution of each class."""
+    """Bars of the means, and boxes of the quartiles of each class below."""
     figure = Figure(figsize=(9, 6), layout="constrained")
     bars, spread = figure.subplots(2, 1, sharex=True)
     places = np.arange(len(names))
     bars.bar(places, [values.mean() for values in by_class], color=BLUE, width=0.7)
     bars.set_ylabel("mean L")
     bars.set_title("Linearity around images of each class: 0 is linear", loc="left")
-    for body in spread.violinplot(by_class, places, widths=0.8, showextrema=False)["bodies"]:
-        body.set(color=BLUE, alpha=0.5)
-    medians = [np.median(values) for values in by_class]
-    spread.hlines(medians, places - 0.2, places + 0.2, color=ORANGE, label="median")
+    boxes = spread.boxplot(by_class, positions=places, widths=0.7, patch_artist=True, flierprops={"markersize": 3})
+    for box, median in zip(boxes["boxes"], boxes["medians"], strict=True):
+        box.set(facecolor=BLUE, edgecolor="none")
+        median.set(color=ORANGE, linewidth=2)
     spread.set_ylabel("L of each image")
     spread.set_ylim(bottom=0)
-    spread.legend(frameon=False)
     spread.set_xticks(places, names, rotation=0 if max(map(len, names)) < 4 else 30)
     for axes in (bars, spread):
         axes.spines[["top", "right"]].set_visible(False)
