@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 from collections.abc import AsyncIterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -66,21 +64,6 @@ def two_outputs() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def of_images() -> onnx.ModelProto:
-    """A model of images of 6 x 7 pixels and one channel."""
-    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
-    weights = np.random.default_rng(0).normal(size=(42, 3)).astype(np.float32)
-    nodes = [
-        helper.make_node("Flatten", ["x"], ["flat"], axis=1),
-        helper.make_node("MatMul", ["flat", "w"], ["scores"]),
-        helper.make_node("Softmax", ["scores"], ["p"], axis=-1),
-    ]
-    inputs = [helper.make_tensor_value_info("x", kind, ["n", 6, 7, 1])]
-    outputs = [helper.make_tensor_value_info("p", kind, ["n", 3])]
-    graph = helper.make_graph(nodes, "images", inputs, outputs, [onnx.numpy_helper.from_array(weights, "w")])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
 @pytest.fixture(scope="session")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
     """A server with models and a reference set of labelled rows."""
@@ -88,12 +71,11 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
     put_model(models, "small", 1, dense_network([FEATURES, 8, CLASSES]))
     put_model(models, "two", 1, two_inputs())
     put_model(models, "outputs", 1, two_outputs())
-    put_model(models, "images", 1, of_images())
     settings = Settings(
         models=models, addresses=("127.0.0.1:0",), settle_seconds=0.0, data=tmp_path_factory.mktemp("influence-data")
     )
     async with running(settings) as started:
-        await started.until_available("small", "two", "outputs", "images")
+        await started.until_available("small", "two", "outputs")
         message = reference_service_pb2.CreateReferenceRequest
         await started.references.CreateReference(
             iter(
@@ -340,31 +322,3 @@ async def test_a_model_of_several_inputs_is_refused_until_predictions_are_given(
     assert refused.reason == "METHOD_NOT_SUPPORTED"
     assert "give predictions" in refused.message
     assert array((await server.explain.ExplainInfluence(given)).influences).shape == (2, 2, 1)
-
-
-@pytest.mark.parametrize("from_file", [True, False])
-async def test_the_example_writes_the_maps_of_every_label(
-    server: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str], from_file: bool
-) -> None:
-    path = Path(__file__).parents[2] / "examples" / "pixel_influence.py"
-    spec = importlib.util.spec_from_file_location("pixel_influence", path)
-    assert spec is not None
-    assert spec.loader is not None
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
-    images = RANDOM.integers(0, 256, (40, 6, 7)).astype(np.uint8)
-    np.savez(tmp_path / "images.npz", x=images, y=np.arange(40) % 3)
-    np.save(tmp_path / "p.npy", RANDOM.dirichlet(np.ones(3), 40))
-    arguments = ["--server", server.server.addresses[0], "--images", str(tmp_path / "images.npz"), "--divisor", "255"]
-    arguments += ["--out", str(tmp_path / "made")]
-    if from_file:
-        arguments += ["--predictions", str(tmp_path / "p.npy")]
-    else:
-        arguments += ["--model", "images"]
-
-    await asyncio.to_thread(example.main, arguments)
-
-    assert "label 2: +" in capsys.readouterr().out
-    assert {path.name for path in (tmp_path / "made").iterdir()} == {
-        "influence-heatmaps.png", "influence-ranking.png", "influence-curves.png", "influence.npz",
-    }  # fmt: skip

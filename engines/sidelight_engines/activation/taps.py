@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from sidelight_engines.activation.fetching import Fetching
 from sidelight_engines.activation.parameters import Chunking, PatternParameters
 from sidelight_engines.activation.plan import ObservedLayer, Plan, layers_left_out, no_row_per_example
 from sidelight_engines.activation.units import pooled_units, unit_shape
@@ -73,7 +74,7 @@ class Taps:
         self._pooling = parameters.pooling
         self._control = control
         self.notices: tuple[Notice, ...] = ()
-        self._prepare(plan.layers, runtime)
+        self._fetch = self._fetching(plan.layers, runtime)
         control.checkpoint()
         found = [(self._fetch(self._repeated(rows)), rows) for rows in _PROBE_ROWS]
         self.forward_rows = sum(_PROBE_ROWS)
@@ -87,9 +88,10 @@ class Taps:
         else:
             self.class_count = self._outputs(values[-1], _PROBE_ROWS[0])
         row_bytes = sum(array.nbytes for array in (*values, *self._repeated(2).values())) // 2
+        row_bytes += self._fetch.pooled_bytes
         most = _ROWS[runtime.kind] if chunking.rows is None else chunking.rows
         # Of the passes under way, and of one that is summed up meanwhile.
-        needed = (self._lanes.count + 1) * row_bytes
+        needed = (self._fetch.lanes + 1) * row_bytes
         self.capacity = min(most, chunking.memory_bytes // max(1, needed))
         if self.capacity < 1:
             raise MemoryLimitExceeded(needed, chunking.memory_bytes, "observe fewer layers at a time, or grant more")
@@ -108,10 +110,10 @@ class Taps:
             Stopped: the work should end.
         """
         under_way: deque[Future[Observation]] = deque()
-        with ThreadPoolExecutor(self._lanes.count) as executor:
+        with ThreadPoolExecutor(self._fetch.lanes) as executor:
             for first in range(0, self._plan.count, self.capacity):
                 # One more than there are threads, so that none waits while its result is taken.
-                if len(under_way) > self._lanes.count:
+                if len(under_way) > self._fetch.lanes:
                     yield under_way.popleft().result()
                 self._control.checkpoint()
                 self.forward_rows += min(self.capacity, self._plan.count - first)
@@ -119,13 +121,9 @@ class Taps:
             while under_way:
                 yield under_way.popleft().result()
 
-    def _prepare(self, layers: tuple[ObservedLayer, ...], runtime: Runtime) -> None:
-        tensors = [observed.layer.tensor for observed in layers]
-        if self._plan.output is not None:
-            tensors.append(self._plan.output.tensor)
-        names = list(dict.fromkeys(tensors))
-        self._order = [names.index(tensor) for tensor in tensors]
-        self._lanes = runtime.lanes(names)
+    def _fetching(self, layers: tuple[ObservedLayer, ...], runtime: Runtime) -> Fetching:
+        output = None if self._plan.output is None else self._plan.output.tensor
+        return Fetching(layers, output, self._pooling, runtime)
 
     def _probe(self, found: list[tuple[list[Array], int]], runtime: Runtime) -> None:
         """Looks at what small passes gave; drops the layers that hold no row per example."""
@@ -149,14 +147,10 @@ class Taps:
         self.taps = tuple(kept)
         if dropped:
             self.notices = (layers_left_out(dropped),)
-            self._prepare(tuple(tap.observed for tap in kept), runtime)
+            self._fetch = self._fetching(tuple(tap.observed for tap in kept), runtime)
 
     def _repeated(self, rows: int) -> dict[str, Array]:
         return {name: np.repeat(array[:1], rows, axis=0) for name, array in self._plan.inputs.items()}
-
-    def _fetch(self, inputs: Mapping[str, Array]) -> list[Array]:
-        fetched = self._lanes.forward(inputs)
-        return [fetched[position] for position in self._order]
 
     def _observe(self, first: int) -> Observation:
         """Evaluates and pools some examples; several threads do at a time."""

@@ -126,7 +126,7 @@ def pattern_distances(
         for row, column in np.ndindex(values.shape):
             ground = image.cmap(values[row, column] / top)
             ink = "#ffffff" if float(np.dot(ground[:3], [0.299, 0.587, 0.114])) < 0.5 else "#000000"
-            number = f"{values[row, column]:.2g}".replace("0.", ".", 1) if values[row, column] < 1 else "1"
+            number = _short(float(values[row, column]))
             axes.text(column, row, number, ha="center", va="center", **plain_text(SMALL_POINTS, ink))
     axes.set_xlabel("class", **plain_text(BODY_POINTS, colours.quiet))
     axes.set_ylabel("class", **plain_text(BODY_POINTS, colours.quiet))
@@ -198,6 +198,15 @@ def class_neighbours(
         width_pixels=width_pixels,
         alternative_text=f"Grid: {title}. Nearest classes, nearest first. {'; '.join(rows)}.",
     )
+
+
+def _short(distance: float) -> str:
+    """A distance for a cell: two digits, and 0 for nothing but 0."""
+    if distance == 0:
+        return "0"
+    if distance < 0.001:
+        return "<.001"
+    return f"{distance:.1f}" if distance >= 1 else f"{distance:#.2g}".removeprefix("0")
 
 
 def _matrix(axes: Axes, values: NDArray[np.float64], colours: Theme, low: float, high: float) -> AxesImage:

@@ -16,11 +16,13 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import onnx
+from onnx import helper
 
 from sidelight_engines.errors import InvalidField, ModelInvalid, UnknownLayer
 from sidelight_engines.graph.graph import TensorSpec
 from sidelight_engines.graph.onnx_model import OnnxModel, captured_tensors
 from sidelight_engines.runtime.feeds import checked_feed, run_in_chunks
+from sidelight_engines.runtime.greatest import with_doubts
 from sidelight_engines.runtime.runtime import Array, ForwardPass, Lanes, RuntimeKind
 
 if TYPE_CHECKING:
@@ -30,6 +32,11 @@ if TYPE_CHECKING:
 _TAPPED_SESSIONS = 8
 # Each lane holds the activations of a pass.
 _MOST_LANES = 8
+# What ONNX Runtime can do in the layout in which it convolves: the greatest, and what shows values that are not finite.
+_GREATEST, _MEAN = "GlobalMaxPool", "GlobalAveragePool"
+
+_Wanted = tuple[frozenset[str], frozenset[str]]
+"""Tensors to fetch, and tensors to fetch the greatest values of."""
 
 
 class OnnxRuntime:
@@ -52,7 +59,7 @@ class OnnxRuntime:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._lanes = min(threads or cores, _MOST_LANES)
         self._output_sessions: dict[bool, onnxruntime.InferenceSession] = {}
-        self._tapped: OrderedDict[tuple[frozenset[str], bool], onnxruntime.InferenceSession] = OrderedDict()
+        self._tapped: OrderedDict[tuple[_Wanted, bool], onnxruntime.InferenceSession] = OrderedDict()
         self._makers = {
             output: index for index, node in enumerate(model.proto.graph.node) for output in node.output if output
         }
@@ -61,6 +68,11 @@ class OnnxRuntime:
     def kind(self) -> RuntimeKind:
         """What evaluates the model."""
         return RuntimeKind.ONNX_RUNTIME
+
+    @property
+    def pooled_axis(self) -> int:
+        """Channels are axis 1."""
+        return 1
 
     def forward(self, tensors: Sequence[str]) -> ForwardPass:
         """Prepares a forward pass that fetches these tensors.
@@ -72,33 +84,34 @@ class OnnxRuntime:
             UnknownLayer: the model has no such tensor.
             ModelInvalid: ONNX Runtime can not load the model.
         """
-        return self._forward(tensors, lanes=False)
+        return self._forward(tensors, (), lanes=False)
 
-    def lanes(self, tensors: Sequence[str]) -> Lanes:
+    def lanes(self, tensors: Sequence[str], greatest: Sequence[str] = ()) -> Lanes:
         """Prepares forward passes that fetch these tensors and run side by side.
 
         Args:
             tensors: as of `forward`.
+            greatest: as of `Runtime.lanes`; channels are axis 1.
 
         Raises:
             UnknownLayer, ModelInvalid: as `forward`.
         """
-        return Lanes(self._forward(tensors, lanes=self._lanes > 1), self._lanes)
+        return Lanes(self._forward(tensors, greatest, lanes=self._lanes > 1), self._lanes)
 
-    def _forward(self, tensors: Sequence[str], *, lanes: bool) -> ForwardPass:
-        for tensor in tensors:
+    def _forward(self, tensors: Sequence[str], greatest: Sequence[str], *, lanes: bool) -> ForwardPass:
+        for tensor in (*tensors, *greatest):
             if not any(tensor in known for known in (self._makers, self._inputs, self._model.constants)):
                 raise UnknownLayer("tensors", tensor, get_close_matches(tensor, self._makers, n=3))
-        wanted = frozenset(tensors) - self._inputs
-        session = self._session(wanted, lanes) if wanted else None
-        return _OnnxForwardPass(session, tuple(tensors), self._model.graph.inputs)
+        wanted = frozenset(tensors) - self._inputs, frozenset(greatest)
+        session = self._session(wanted, lanes) if any(wanted) else None
+        return _OnnxForwardPass(session, tuple(tensors), tuple(greatest), self._model.graph.inputs)
 
-    def _session(self, wanted: frozenset[str], lanes: bool) -> onnxruntime.InferenceSession:
+    def _session(self, wanted: _Wanted, lanes: bool) -> onnxruntime.InferenceSession:
         # The lock is held while a session is made, so that two threads never make the same one.
         with self._lock:
-            if wanted <= self._outputs:
+            if self._are_outputs(wanted):
                 if lanes not in self._output_sessions:
-                    self._output_sessions[lanes] = self._make_session(self._outputs, lanes)
+                    self._output_sessions[lanes] = self._make_session((self._outputs, frozenset()), lanes)
                 return self._output_sessions[lanes]
             key = wanted, lanes
             session = self._tapped.get(key)
@@ -110,7 +123,11 @@ class OnnxRuntime:
             self._tapped.move_to_end(key)
             return session
 
-    def _make_session(self, wanted: frozenset[str], lanes: bool) -> onnxruntime.InferenceSession:
+    def _are_outputs(self, wanted: _Wanted) -> bool:
+        tensors, greatest = wanted
+        return tensors <= self._outputs and not greatest
+
+    def _make_session(self, wanted: _Wanted, lanes: bool) -> onnxruntime.InferenceSession:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -125,7 +142,7 @@ class OnnxRuntime:
         # The arena keeps the most that was ever needed, for each session: 197 MiB against 85 MiB for a small
         # convolutional network after batches of up to 96 images, and no faster with it. Tapped sessions
         # hand out every large tensor anew, which without an arena costs a third of their time in page faults.
-        options.enable_cpu_mem_arena = not wanted <= self._outputs
+        options.enable_cpu_mem_arena = not self._are_outputs(wanted)
         # Waiting threads sleep: the cores belong to the neighbour and to other workers too.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
@@ -142,13 +159,14 @@ class OnnxRuntime:
         ) as e:
             raise ModelInvalid(f"ONNX Runtime can not load the model: {e}") from e
 
-    def _cut(self, wanted: frozenset[str]) -> onnx.ModelProto:
+    def _cut(self, wanted: _Wanted) -> onnx.ModelProto:
         """The part of the model that makes the wanted tensors, with those as its outputs."""
+        tensors, greatest = wanted
         source = self._model.proto
         nodes = source.graph.node
         kept: set[int] = set()
         needed: set[str] = set()
-        pending = list(wanted)
+        pending = [*tensors, *greatest]
         while pending:
             tensor = pending.pop()
             if tensor in needed:
@@ -172,8 +190,17 @@ class OnnxRuntime:
         )
         cut.graph.input.extend(value for value in source.graph.input if value.name in self._inputs)
         # Without a declared type ONNX Runtime finds the right one itself.
-        cut.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted))
+        cut.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(tensors))
+        for tensor in sorted(greatest):
+            for op in (_GREATEST, _MEAN):
+                cut.graph.node.append(helper.make_node(op, [tensor], [_pooled(tensor, op)]))
+                cut.graph.output.append(onnx.ValueInfoProto(name=_pooled(tensor, op)))
         return cut
+
+
+def _pooled(tensor: str, op: str) -> str:
+    """What a tensor is called when it has been pooled."""
+    return f"sidelight/{op}/{tensor}"
 
 
 class _OnnxForwardPass:
@@ -183,15 +210,18 @@ class _OnnxForwardPass:
         self,
         session: onnxruntime.InferenceSession | None,
         tensors: tuple[str, ...],
+        greatest: tuple[str, ...],
         inputs: tuple[TensorSpec, ...],
     ) -> None:
         self._session = session
         self._tensors = tensors
+        self._greatest = greatest
         self._inputs = inputs
         self._dtypes = {spec.name: spec.dtype for spec in inputs}
         self._shapes = {spec.name: spec.shape for spec in inputs}
         fed = {spec.tensor for spec in inputs}
-        self._fetched = tuple(dict.fromkeys(tensor for tensor in tensors if tensor not in fed))
+        pooled = [_pooled(tensor, op) for tensor in greatest for op in (_GREATEST, _MEAN)]
+        self._fetched = tuple(dict.fromkeys([*(tensor for tensor in tensors if tensor not in fed), *pooled]))
         fixed = [spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None]
         self._fixed_batch = fixed[0] if fixed else None
 
@@ -202,7 +232,8 @@ class _OnnxForwardPass:
             inputs: input name -> array of the input's dtype, axis 0 the batch, the same length in all.
 
         Returns:
-            One array per fetched tensor, in the order in which they were asked for; axis 0 is the batch.
+            One array per fetched tensor, in the order in which they were asked for; axis 0 is the batch. Then the
+            greatest values that were asked for.
 
         Raises:
             InvalidField: an input is missing, or has a shape that the model does not take.
@@ -211,7 +242,12 @@ class _OnnxForwardPass:
         feed = {spec.tensor: checked[spec.name] for spec in self._inputs}
         values = self._run(feed) if self._fixed_batch is None else run_in_chunks(self._run, feed, self._fixed_batch)
         found = feed | dict(zip(self._fetched, values, strict=True))
-        return [found[tensor] for tensor in self._tensors]
+        # Pooled tensors keep an axis of length 1 for each that they had.
+        greatest = [
+            with_doubts(*(found[_pooled(tensor, op)][:, :, 0, 0] for op in (_GREATEST, _MEAN)))
+            for tensor in self._greatest
+        ]
+        return [found[tensor] for tensor in self._tensors] + greatest
 
     def _run(self, feed: Mapping[str, Array]) -> list[Array]:
         from onnxruntime.capi import onnxruntime_pybind11_state as state

@@ -59,6 +59,11 @@ class Runtime(Protocol):
         """What evaluates the model."""
         ...
 
+    @property
+    def pooled_axis(self) -> int:
+        """The axis that counts the channels of the tensors, of four axes, whose greatest values it fetches."""
+        ...
+
     def forward(self, tensors: Sequence[str]) -> ForwardPass:
         """Prepares a forward pass that fetches these tensors; cached, so asking again is cheap.
 
@@ -67,8 +72,15 @@ class Runtime(Protocol):
         """
         ...
 
-    def lanes(self, tensors: Sequence[str]) -> Lanes:
-        """Prepares forward passes that fetch these tensors and run side by side; cached likewise."""
+    def lanes(self, tensors: Sequence[str], greatest: Sequence[str] = ()) -> Lanes:
+        """Prepares forward passes that fetch these tensors and run side by side; cached likewise.
+
+        Args:
+            tensors: as of `forward`.
+            greatest: tensors of float32 with four axes, whose channels `pooled_axis` counts. Each is fetched, after
+                `tensors`, as (rows, channels), the greatest value over positions; where one of the values may be
+                NaN or infinite, that is NaN.
+        """
         ...
 
 

@@ -18,8 +18,11 @@ import numpy as np
 from sidelight_engines.errors import InvalidField, UnknownLayer
 from sidelight_engines.graph.frozen import FrozenGraph
 from sidelight_engines.graph.functions import register_functions
+from sidelight_engines.runtime.bounds import finite_proofs
 from sidelight_engines.runtime.feeds import checked_feed, run_in_chunks
+from sidelight_engines.runtime.greatest import with_doubts
 from sidelight_engines.runtime.runtime import Array, ForwardPass, Lanes, RuntimeKind
+from sidelight_engines.runtime.tensorflow_greatest import greatest_values
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +93,7 @@ class TensorFlowRuntime:
         self._frozen = frozen
         self._lanes = 1 if threads == 1 else _LANES
         self._lock = threading.Lock()
-        self._passes: OrderedDict[tuple[str, ...], _TensorFlowForwardPass] = OrderedDict()
+        self._passes: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], _TensorFlowForwardPass] = OrderedDict()
         self._nodes = {node.name: node for node in frozen.graph_def.node}
         if threads is not None:
             _limit_threads(threads)
@@ -99,6 +102,11 @@ class TensorFlowRuntime:
     def kind(self) -> RuntimeKind:
         """What evaluates the model."""
         return RuntimeKind.TENSORFLOW
+
+    @property
+    def pooled_axis(self) -> int:
+        """Channels are the last axis."""
+        return 3
 
     @property
     def frozen(self) -> FrozenGraph:
@@ -121,32 +129,38 @@ class TensorFlowRuntime:
         Raises:
             UnknownLayer: the graph has no such tensor.
         """
-        wanted = tuple(tensors)
-        for tensor in wanted:
+        return self._forward(tuple(tensors), ())
+
+    def lanes(self, tensors: Sequence[str], greatest: Sequence[str] = ()) -> Lanes:
+        """Prepares forward passes that fetch these tensors and run side by side; see `forward` and `Runtime.lanes`."""
+        return Lanes(self._forward(tuple(tensors), tuple(greatest)), self._lanes)
+
+    def _forward(self, tensors: tuple[str, ...], greatest: tuple[str, ...]) -> ForwardPass:
+        for tensor in (*tensors, *greatest):
             if self._frozen.tensor(tensor).partition(":")[0] not in self._nodes:
                 raise UnknownLayer("tensors", tensor, get_close_matches(tensor, self._nodes, n=3))
         # The lock is held while a function is traced, so that two threads never trace the same one.
         with self._lock:
+            wanted = tensors, greatest
             found = self._passes.get(wanted)
             if found is None:
-                found = _TensorFlowForwardPass(self._frozen, self._nodes, wanted)
+                found = _TensorFlowForwardPass(self._frozen, self._nodes, tensors, greatest)
                 self._passes[wanted] = found
                 if len(self._passes) > _TRACED_FUNCTIONS:
                     self._passes.popitem(last=False)
             self._passes.move_to_end(wanted)
             return found
 
-    def lanes(self, tensors: Sequence[str]) -> Lanes:
-        """Prepares forward passes that fetch these tensors and run side by side; see `forward`."""
-        return Lanes(self.forward(tensors), self._lanes)
-
 
 class _TensorFlowForwardPass:
     """A forward pass through one traced function."""
 
-    def __init__(self, frozen: FrozenGraph, nodes: Mapping[str, Any], tensors: tuple[str, ...]) -> None:
+    def __init__(
+        self, frozen: FrozenGraph, nodes: Mapping[str, Any], tensors: tuple[str, ...], greatest: tuple[str, ...]
+    ) -> None:
         import tensorflow as tf
 
+        self._greatest = len(greatest)
         self._names = tuple(frozen.inputs)
         placeholders = [nodes[frozen.inputs[name].partition(":")[0]].attr for name in self._names]
         types = [tf.as_dtype(attr["dtype"].type) for attr in placeholders]
@@ -161,7 +175,11 @@ class _TensorFlowForwardPass:
         self._fixed_batch = fixed[0] if fixed else None
 
         def compute(*values: Any) -> list[Any]:
-            return import_frozen(frozen, dict(zip(self._names, values, strict=True)), tensors)
+            inputs = dict(zip(self._names, values, strict=True))
+            found = import_frozen(frozen, inputs, (*tensors, *greatest))
+            wanted = found[len(tensors) :]
+            pooled = greatest_values(wanted)
+            return [*found[: len(tensors)], *pooled, *finite_proofs(values, wanted, pooled)]
 
         signature = [tf.TensorSpec(shape, dtype) for shape, dtype in zip(shapes, types, strict=True)]
         self._function = tf.function(compute, autograph=False, input_signature=signature).get_concrete_function()
@@ -174,13 +192,18 @@ class _TensorFlowForwardPass:
 
         Returns:
             One read-only array per fetched tensor, in the order in which they were asked for; axis 0 is
-            the batch.
+            the batch. Then the greatest values that were asked for.
 
         Raises:
             InvalidField: an input is missing, or has a shape that the model does not take.
         """
         feed = checked_feed(inputs, self._dtypes, self._shapes)
-        return self._run(feed) if self._fixed_batch is None else run_in_chunks(self._run, feed, self._fixed_batch)
+        found = self._run(feed) if self._fixed_batch is None else run_in_chunks(self._run, feed, self._fixed_batch)
+        if not self._greatest:
+            return found
+        first = len(found) - 2 * self._greatest
+        greatest, proofs = found[first : -self._greatest], found[-self._greatest :]
+        return found[:first] + [with_doubts(*pair) for pair in zip(greatest, proofs, strict=True)]
 
     def _run(self, feed: Mapping[str, Array]) -> list[Array]:
         import tensorflow as tf

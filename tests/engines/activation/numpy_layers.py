@@ -65,7 +65,12 @@ class NumpyLayers:
 
         return run
 
-    def lanes(self, tensors: Sequence[str]) -> Lanes:
+    @property
+    def pooled_axis(self) -> int:
+        return 1
+
+    def lanes(self, tensors: Sequence[str], greatest: Sequence[str] = ()) -> Lanes:
+        assert not greatest, "layers without a shape can not be known to be poolable"
         return Lanes(self.forward(tensors), 2)
 
 

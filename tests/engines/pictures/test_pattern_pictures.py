@@ -100,3 +100,13 @@ def test_no_more_classes_are_drawn_than_asked_for() -> None:
 
     assert "class 3:" in few.alternative_text
     assert "class 8:" not in few.alternative_text
+
+
+def test_cells_tell_distances_above_1_and_keep_two_digits_of_those_below() -> None:
+    distances = [[0, 0.2, 1.37], [0.2, 0, 0.0051], [1.37, 0.0051, 0]]
+
+    picture = pattern_distances(distances, [0, 1, 2], layer="dense", distance="CKA", title="A title", file_format="svg")
+
+    # Matplotlib draws text as outlines and writes it beside them.
+    for number in (".20", "1.4", ".0051"):
+        assert picture.data.decode().count(f"<!-- {number} -->") == 2
