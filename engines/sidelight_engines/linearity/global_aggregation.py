@@ -51,7 +51,7 @@ class GlobalAggregation:
             if jackknife:
                 m.buffer[rows : rows + taken] = self._without_each(superposed, samples).reshape(taken, -1)
                 rows += taken
-            evaluated = yield rows
+            evaluated = yield m.buffer[:rows]
             parts, sizes = self._sum_up(evaluated, count, start, stop)
             # Of several passes the sums grow in float64; one alone stays in the type of the numbers.
             sums = [whole.astype(np.float64) + part for whole, part in zip(sums, parts, strict=True)] if sums else parts
@@ -129,7 +129,7 @@ class GlobalAggregation:
             taken = stop - start
             samples = m.draw(first, 1, start, stop)
             m.buffer[taken : 2 * taken] = self._without_each(superposed, samples)[0]
-            evaluated = yield 2 * taken
+            evaluated = yield m.buffer[: 2 * taken]
             for target, values in enumerate(evaluated):
                 numbers = values.numbers
                 repeats[target][:, start:stop] = self._repeats(sums[target], numbers[None, :taken], numbers[taken:])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -19,7 +19,14 @@ from sidelight_engines.errors import InvalidField, UnknownLayer
 from sidelight_engines.graph.frozen import FrozenGraph
 from sidelight_engines.graph.functions import register_functions
 from sidelight_engines.runtime.feeds import checked_feed, run_in_chunks
-from sidelight_engines.runtime.runtime import Array, ForwardPass, Lanes, RuntimeKind
+from sidelight_engines.runtime.runtime import (
+    Array,
+    ForwardPass,
+    Lanes,
+    RuntimeKind,
+    SummingPass,
+    sum_up,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +97,7 @@ class TensorFlowRuntime:
         self._frozen = frozen
         self._lanes = 1 if threads == 1 else _LANES
         self._lock = threading.Lock()
-        self._passes: OrderedDict[tuple[str, ...], _TensorFlowForwardPass] = OrderedDict()
+        self._passes: OrderedDict[tuple[tuple[str, ...], ...], ForwardPass] = OrderedDict()
         self._nodes = {node.name: node for node in frozen.graph_def.node}
         if threads is not None:
             _limit_threads(threads)
@@ -122,23 +129,56 @@ class TensorFlowRuntime:
             UnknownLayer: the graph has no such tensor.
         """
         wanted = tuple(tensors)
-        for tensor in wanted:
+        self._require(wanted)
+        return self._cached((wanted,), lambda: _TensorFlowForwardPass(self._frozen, self._nodes, wanted))
+
+    def _require(self, tensors: Sequence[str]) -> None:
+        for tensor in tensors:
             if self._frozen.tensor(tensor).partition(":")[0] not in self._nodes:
                 raise UnknownLayer("tensors", tensor, get_close_matches(tensor, self._nodes, n=3))
+
+    def _cached(self, key: tuple[tuple[str, ...], ...], make: Callable[[], ForwardPass]) -> ForwardPass:
         # The lock is held while a function is traced, so that two threads never trace the same one.
         with self._lock:
-            found = self._passes.get(wanted)
+            found = self._passes.get(key)
             if found is None:
-                found = _TensorFlowForwardPass(self._frozen, self._nodes, wanted)
-                self._passes[wanted] = found
+                found = self._passes[key] = make()
                 if len(self._passes) > _TRACED_FUNCTIONS:
                     self._passes.popitem(last=False)
-            self._passes.move_to_end(wanted)
+            self._passes.move_to_end(key)
             return found
 
     def lanes(self, tensors: Sequence[str]) -> Lanes:
         """Prepares forward passes that fetch these tensors and run side by side; see `forward`."""
         return Lanes(self.forward(tensors), self._lanes)
+
+    def summing(self, summed: Sequence[str], fetched: Sequence[str], *, side_by_side: bool) -> SummingPass:
+        """Prepares a forward pass that sums up: from TensorFlow's own memory, which is read once and not copied.
+
+        Args:
+            summed: as of `Runtime.summing`.
+            fetched: likewise.
+            side_by_side: likewise; it changes nothing here.
+
+        Raises:
+            UnknownLayer: as `forward`.
+        """
+        return sum_up(self.forward([*summed, *fetched]), len(summed))
+
+    def segment(self, given: Sequence[str], tensors: Sequence[str], *, side_by_side: bool) -> ForwardPass:
+        """Prepares the part of the graph between some tensors and others; see `Runtime.segment`.
+
+        Args:
+            given: as of `Runtime.segment`.
+            tensors: likewise.
+            side_by_side: likewise; it changes nothing here.
+
+        Raises:
+            UnknownLayer: as `forward`.
+        """
+        begin, end = tuple(given), tuple(tensors)
+        self._require((*begin, *end))
+        return self._cached((begin, end), lambda: _TensorFlowSegment(self._frozen, begin, end))
 
 
 class _TensorFlowForwardPass:
@@ -191,6 +231,45 @@ class _TensorFlowForwardPass:
             problem = f"the model can not be run on them: {error.message.partition(chr(10))[0]}"
             raise InvalidField("inputs", problem, "check their shapes") from error
         return [np.asarray(tensor) for tensor in fetched]
+
+
+class _TensorFlowSegment:
+    """A forward pass through a part of a graph."""
+
+    def __init__(self, frozen: FrozenGraph, given: tuple[str, ...], tensors: tuple[str, ...]) -> None:
+        import tensorflow as tf
+
+        with tf.Graph().as_default() as graph:
+            tf.graph_util.import_graph_def(frozen.graph_def, name="")
+        begin = [graph.get_tensor_by_name(frozen.tensor(name)) for name in given]
+        self._given = given
+
+        def compute(*values: Any) -> list[Any]:
+            constants = {tensor.name: value for tensor, value in zip(begin, values, strict=True)}
+            return import_frozen(frozen, {}, tensors, constants=constants)
+
+        signature = [tf.TensorSpec(_any_length(tensor.shape), tensor.dtype) for tensor in begin]
+        self._function = tf.function(compute, autograph=False, input_signature=signature).get_concrete_function()
+        self._types = [tensor.dtype.as_numpy_dtype for tensor in begin]
+
+    def __call__(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """Evaluates the part.
+
+        Args:
+            inputs: name of a given tensor -> its values, axis 0 the batch.
+
+        Returns:
+            One read-only array per fetched tensor, in order.
+        """
+        import tensorflow as tf
+
+        values = [np.asarray(inputs[name], kind) for name, kind in zip(self._given, self._types, strict=True)]
+        return [np.asarray(tensor) for tensor in self._function(*map(tf.convert_to_tensor, values))]
+
+
+def _any_length(shape: Any) -> Any:
+    """A shape whose first axis has any length."""
+    return shape if not shape.rank else [None, *shape.as_list()[1:]]
 
 
 def _limit_threads(threads: int) -> None:
