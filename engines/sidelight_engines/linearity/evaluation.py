@@ -33,6 +33,9 @@ class Evaluator:
         forward_rows: rows that were sent through the model so far.
         spacings: eps of each target.
         shapes: of a row of each target, once some were interpreted.
+        memory_bytes: what may be taken at a time.
+        row_bytes: what a row takes with all targets.
+        input_bytes: what it takes without them.
 
     Args:
         plan: what to evaluate.
@@ -61,6 +64,9 @@ class Evaluator:
                 _FEWEST_ROWS * row_bytes, chunking.memory_bytes, "measure fewer layers at a time, or grant more"
             )
         self.capacity = max(rows, _FEWEST_ROWS)
+        self.memory_bytes = chunking.memory_bytes
+        self.row_bytes = row_bytes
+        self.input_bytes = self._input_bytes()
         self.spacings = [0.0] * len(self.targets)
         self.shapes: list[tuple[int, ...]] = [()] * len(self.targets)
 

@@ -30,7 +30,11 @@ from sidelight_engines.linearity.rounding import AFFINE_FACTOR, NOISE_FACTOR
 from sidelight_engines.linearity.sampling import Sampler
 from sidelight_engines.linearity.schedule import Lane, measure_groups
 from sidelight_engines.linearity.sources import make_sampler
-from sidelight_engines.linearity.superposed_aggregation import FEWEST_SAMPLES, SuperposedAggregation
+from sidelight_engines.linearity.superposed_aggregation import (
+    FEWEST_SAMPLES,
+    SuperposedAggregation,
+    most_instances,
+)
 from sidelight_engines.linearity.superposition import Superposition, divide
 from sidelight_engines.linearity.targets import Target
 from sidelight_engines.runtime.runtime import Array, Runtime
@@ -85,7 +89,8 @@ def measure_linearity(
         lanes = _lanes(plan, sampler, evaluator, control, len(instances), None)
     aggregator = lanes[0].aggregation
     # As many for each lane: the last ones would wait for each other's leftovers otherwise.
-    size = min(aggregator.instances_per_group, -(-len(instances) // evaluator.lanes))
+    share = -(-len(instances) // evaluator.lanes)
+    size = -(-share // -(-share // aggregator.instances_per_group))
     groups = [(first, min(size, len(instances) - first)) for first in range(0, len(instances), size)]
     tables = [_Table.empty(len(instances), parameters.confidence_level is not None) for _ in evaluator.targets]
     for first, scores in measure_groups(lanes, groups, evaluator):
@@ -143,6 +148,10 @@ def _lanes(
 ) -> tuple[Lane, ...]:
     """The lanes of the work; none if they would have to wait for each other."""
     parameters = plan.parameters
+    rows = evaluator.capacity
+    if superposition is not None:
+        most = min(instances, most_instances(superposition, evaluator, parameters.samples))
+        rows = max(rows, most * (parameters.samples + 1))
     measurement = Measurement(
         instances=plan.instances,
         sampler=sampler,
@@ -150,7 +159,7 @@ def _lanes(
         coefficients=plan.coefficients,
         repeats=parameters.confidence_level is not None,
         targets=tuple(target.name for target in evaluator.targets),
-        buffer=np.empty((evaluator.capacity, plan.instances.shape[1]), plan.instances.dtype),
+        buffer=np.empty((rows, plan.instances.shape[1]), plan.instances.dtype),
         control=control,
     )
 

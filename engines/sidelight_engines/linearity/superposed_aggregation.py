@@ -20,6 +20,14 @@ FEWEST_SAMPLES = 4
 """With fewer, the rows that are evaluated at every layer are most of them."""
 
 
+def most_instances(superposition: Superposition, evaluator: Evaluator, samples: int) -> int:
+    """The most instances whose three rows fit into a forward pass, and whose rows and results into memory."""
+    three = max(1, superposition.rows // 3)
+    # The three rows and the sum at every layer, and the samples.
+    each = 4 * evaluator.row_bytes + (samples + 1) * evaluator.input_bytes
+    return max(1, min(three, evaluator.memory_bytes // each))
+
+
 class SuperposedAggregation(GlobalAggregation):
     """One superposition of all samples. See `measurement.Aggregator`.
 
@@ -31,6 +39,7 @@ class SuperposedAggregation(GlobalAggregation):
 
     def __init__(self, measurement: Measurement, superposition: Superposition, evaluator: Evaluator) -> None:
         super().__init__(measurement)
+        self.instances_per_group = most_instances(superposition, evaluator, measurement.samples)
         self._superposition = superposition
         self._evaluator = evaluator
 
@@ -57,14 +66,28 @@ class SuperposedAggregation(GlobalAggregation):
             found = [scores[moved.get(target, target)] for target in range(len(evaluated))]
             return [Scores(columns[0], columns[1], columns[2], None) for columns in found]
         # A number left the range of float32 on the way, or the model gave NaN or infinity: every row tells which.
-        evaluated = yield m.buffer[: taken + count]
-        parts, sizes = self._sum_up(evaluated, count, 0, m.samples)
-        return self._finish(evaluated, first, count, taken, parts, sizes)
+        again = []
+        for instance in range(count):
+            m.control.checkpoint()
+            evaluated = yield np.concatenate([samples[instance], superposed[instance : instance + 1]])
+            parts, sizes = self._sum_up(evaluated, 1, 0, m.samples)
+            again.append(self._finish(evaluated, first + instance, 1, m.samples, parts, sizes))
+        return [
+            Scores(
+                np.concatenate([one.linearity for one in target]),
+                np.concatenate([one.magnitude for one in target]),
+                np.concatenate([one.rounded for one in target]),
+                None,
+            )
+            for target in zip(*again, strict=True)
+        ]
 
     def _score(self, superposed: Array, values: Values, count: int) -> Array:
         """L, the norm of the superposed outputs and the size of what was rounded, (3, instances)."""
         sizes = values.sizes(slice(None)).reshape(3, count)
+        difference = np.empty(count)
         with np.errstate(invalid="ignore"):
-            difference = norms(superposed - values.numbers[2 * count :])
+            for instance, expected in enumerate(values.numbers[2 * count :]):
+                difference[instance] = norms(superposed[instance] - expected)
         rounded = np.maximum(self._total_size * np.maximum(sizes[0], sizes[1]), sizes[2])
         return np.stack([difference, norms(superposed), rounded])

@@ -91,13 +91,14 @@ class Superposition:
 
     Attributes:
         division: what becomes of each target.
+        rows: the most rows of a forward pass.
 
     Args:
         division: of the targets.
         targets: what is measured.
         inputs: the tensor of the model's input, its name and the shape of one instance.
         runtime: evaluates the model.
-        capacity: the most rows of a forward pass.
+        capacity: the most rows of a forward pass that memory allows for.
         coefficients: the a_s.
         side_by_side: whether several threads will ask.
     """
@@ -116,7 +117,7 @@ class Superposition:
         self.division = division
         self._targets = targets
         self._input, self._name, self._shape = inputs
-        self._rows = min(capacity, _ROWS[runtime.kind])
+        self.rows = min(capacity, _ROWS[runtime.kind])
         self._coefficients = coefficients
         # What a constant term lacks beside the sum of the inputs.
         self._lacking = fsum(coefficients.tolist()) - 1
@@ -155,21 +156,23 @@ class Superposition:
             type.
         """
         count, each = samples.shape[0], samples.shape[1] - 2
-        parts: dict[int, list[Array]] = {}
-        taken = max(1, self._rows // each)
+        sums = {
+            position: np.empty((count, int(np.prod(shapes[position]))), ends[position][0].dtype)
+            for position in (*self.division.summed, *self.division.fetched)
+        }
+        taken = max(1, self.rows // each)
         for first in range(0, count, taken):
             checkpoint()
             inner = np.ascontiguousarray(samples[first : first + taken, 1:-1]).reshape(-1, *self._shape)
             for position, values in self._sum(inner).items():
-                parts.setdefault(position, []).append(values)
-        sums = {}
-        a = self._coefficients
+                sums[position][first : first + taken] = values
         with np.errstate(over="ignore", invalid="ignore"):
-            for position, part in parts.items():
-                low, high = ends[position]
-                kind = low.dtype.type
-                sums[position] = np.concatenate(part) + kind(a[0]) * low + kind(a[-1]) * high
-            return sums | self._follow(sums, superposed, shapes)
+            for position, whole in sums.items():
+                for end, a in zip(ends[position], self._coefficients[[0, -1]].astype(whole.dtype), strict=True):
+                    # Row by row: new memory for whole tensors takes longer than their sum.
+                    for row, values in zip(whole, end, strict=True):
+                        row += a * values
+        return sums | self._follow(sums, superposed, shapes)
 
     def _sum(self, rows: Array) -> dict[int, Array]:
         weights = self._coefficients[1:-1]

@@ -99,6 +99,8 @@ class TensorFlowRuntime:
         self._lock = threading.Lock()
         self._passes: OrderedDict[tuple[tuple[str, ...], ...], ForwardPass] = OrderedDict()
         self._nodes = {node.name: node for node in frozen.graph_def.node}
+        placeholders = [self._nodes[name.partition(":")[0]].attr["shape"].shape for name in frozen.inputs.values()]
+        self._fixed_batch = any(shape.dim and shape.dim[0].size >= 0 for shape in placeholders)
         if threads is not None:
             _limit_threads(threads)
 
@@ -153,7 +155,7 @@ class TensorFlowRuntime:
         return Lanes(self.forward(tensors), self._lanes)
 
     def summing(self, summed: Sequence[str], fetched: Sequence[str], *, side_by_side: bool) -> SummingPass:
-        """Prepares a forward pass that sums up: from TensorFlow's own memory, which is read once and not copied.
+        """Prepares a forward pass that sums up within TensorFlow where all weights are equal; see `Runtime.summing`.
 
         Args:
             summed: as of `Runtime.summing`.
@@ -163,7 +165,22 @@ class TensorFlowRuntime:
         Raises:
             UnknownLayer: as `forward`.
         """
-        return sum_up(self.forward([*summed, *fetched]), len(summed))
+        sums, rest = tuple(summed), tuple(fetched)
+        self._require((*sums, *rest))
+
+        def run(inputs: Mapping[str, Array], weights: Array) -> tuple[list[Array], list[Array]]:
+            if self._fixed_batch or np.any(weights != weights[0]):
+                # Matrix products take longer than NumPy, and products with all rows longer still.
+                return sum_up(self.forward((*sums, *rest)), len(sums))(inputs, weights)
+            key = sums, rest, (str(len(weights)),)
+            forward = self._cached(
+                key,
+                lambda: _TensorFlowForwardPass(self._frozen, self._nodes, (*sums, *rest), (len(sums), len(weights))),
+            )
+            values = forward(inputs)
+            return [rows * rows.dtype.type(weights[0]) for rows in values[: len(sums)]], values[len(sums) :]
+
+        return run
 
     def segment(self, given: Sequence[str], tensors: Sequence[str], *, side_by_side: bool) -> ForwardPass:
         """Prepares the part of the graph between some tensors and others; see `Runtime.segment`.
@@ -184,7 +201,17 @@ class TensorFlowRuntime:
 class _TensorFlowForwardPass:
     """A forward pass through one traced function."""
 
-    def __init__(self, frozen: FrozenGraph, nodes: Mapping[str, Any], tensors: tuple[str, ...]) -> None:
+    def __init__(
+        self, frozen: FrozenGraph, nodes: Mapping[str, Any], tensors: tuple[str, ...], sums: tuple[int, int] = (0, 1)
+    ) -> None:
+        """Traces the function.
+
+        Args:
+            frozen: the graph.
+            nodes: its nodes by name.
+            tensors: what is fetched.
+            sums: of how many of them, from the first, sums over rows are fetched instead, and of how many rows each.
+        """
         import tensorflow as tf
 
         self._names = tuple(frozen.inputs)
@@ -201,7 +228,8 @@ class _TensorFlowForwardPass:
         self._fixed_batch = fixed[0] if fixed else None
 
         def compute(*values: Any) -> list[Any]:
-            return import_frozen(frozen, dict(zip(self._names, values, strict=True)), tensors)
+            found = import_frozen(frozen, dict(zip(self._names, values, strict=True)), tensors)
+            return [_sums(value, sums[1]) if place < sums[0] else value for place, value in enumerate(found)]
 
         signature = [tf.TensorSpec(shape, dtype) for shape, dtype in zip(shapes, types, strict=True)]
         self._function = tf.function(compute, autograph=False, input_signature=signature).get_concrete_function()
@@ -265,6 +293,14 @@ class _TensorFlowSegment:
 
         values = [np.asarray(inputs[name], kind) for name, kind in zip(self._given, self._types, strict=True)]
         return [np.asarray(tensor) for tensor in self._function(*map(tf.convert_to_tensor, values))]
+
+
+def _sums(tensor: Any, each: int) -> Any:
+    """(sums * each, ...) -> (sums, ...)."""
+    import tensorflow as tf
+
+    grouped = tf.concat([[-1, each], tf.shape(tensor)[1:]], axis=0)
+    return tf.reduce_sum(tf.reshape(tensor, grouped), axis=1)
 
 
 def _any_length(shape: Any) -> Any:
