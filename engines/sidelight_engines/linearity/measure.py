@@ -150,7 +150,7 @@ def _lanes(
     parameters = plan.parameters
     rows = evaluator.capacity
     if superposition is not None:
-        most = min(instances, most_instances(superposition, evaluator, parameters.samples))
+        most = min(instances, most_instances(evaluator, parameters.samples))
         rows = max(rows, most * (parameters.samples + 1))
     measurement = Measurement(
         instances=plan.instances,

@@ -20,9 +20,12 @@ FEWEST_SAMPLES = 4
 """With fewer, the rows that are evaluated at every layer are most of them."""
 
 
-def most_instances(superposition: Superposition, evaluator: Evaluator, samples: int) -> int:
+_CACHED = 2**17
+
+
+def most_instances(evaluator: Evaluator, samples: int) -> int:
     """The most instances whose three rows fit into a forward pass, and whose rows and results into memory."""
-    three = max(1, superposition.rows // 3)
+    three = evaluator.capacity // 3
     # The three rows and the sum at every layer, and the samples.
     each = 4 * evaluator.row_bytes + (samples + 1) * evaluator.input_bytes
     return max(1, min(three, evaluator.memory_bytes // each))
@@ -39,7 +42,7 @@ class SuperposedAggregation(GlobalAggregation):
 
     def __init__(self, measurement: Measurement, superposition: Superposition, evaluator: Evaluator) -> None:
         super().__init__(measurement)
-        self.instances_per_group = most_instances(superposition, evaluator, measurement.samples)
+        self.instances_per_group = most_instances(evaluator, measurement.samples)
         self._superposition = superposition
         self._evaluator = evaluator
 
@@ -84,10 +87,18 @@ class SuperposedAggregation(GlobalAggregation):
 
     def _score(self, superposed: Array, values: Values, count: int) -> Array:
         """L, the norm of the superposed outputs and the size of what was rounded, (3, instances)."""
-        sizes = values.sizes(slice(None)).reshape(3, count)
-        difference = np.empty(count)
-        with np.errstate(invalid="ignore"):
-            for instance, expected in enumerate(values.numbers[2 * count :]):
-                difference[instance] = norms(superposed[instance] - expected)
-        rounded = np.maximum(self._total_size * np.maximum(sizes[0], sizes[1]), sizes[2])
-        return np.stack([difference, norms(superposed), rounded])
+        found = np.empty((5, count))
+        rows = values.numbers.reshape(3, count, -1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            # A few instances after another: their rows stay in the cache.
+            for part in _parts(count, rows.shape[2]):
+                found[:3, part] = norms(rows[:, part])
+                found[3, part] = norms(superposed[part])
+                found[4, part] = norms(superposed[part] - rows[2, part])
+        first, last, end = found[:3] + values.hidden.reshape(3, count)
+        return np.stack([found[4], found[3], np.maximum(self._total_size * np.maximum(first, last), end)])
+
+
+def _parts(count: int, size: int) -> list[slice]:
+    step = max(1, _CACHED // size)
+    return [slice(start, start + step) for start in range(0, count, step)]

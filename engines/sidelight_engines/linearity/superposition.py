@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import fsum
 
 import numpy as np
@@ -91,7 +92,6 @@ class Superposition:
 
     Attributes:
         division: what becomes of each target.
-        rows: the most rows of a forward pass.
 
     Args:
         division: of the targets.
@@ -117,7 +117,7 @@ class Superposition:
         self.division = division
         self._targets = targets
         self._input, self._name, self._shape = inputs
-        self.rows = min(capacity, _ROWS[runtime.kind])
+        self._rows = min(capacity, _ROWS[runtime.kind])
         self._coefficients = coefficients
         # What a constant term lacks beside the sum of the inputs.
         self._lacking = fsum(coefficients.tolist()) - 1
@@ -160,18 +160,20 @@ class Superposition:
             position: np.empty((count, int(np.prod(shapes[position]))), ends[position][0].dtype)
             for position in (*self.division.summed, *self.division.fetched)
         }
-        taken = max(1, self.rows // each)
-        for first in range(0, count, taken):
+        passes = -(-count // max(1, self._rows // each))
+        edges = [count * number // passes for number in range(passes + 1)]
+        for first, stop in pairwise(edges):
             checkpoint()
-            inner = np.ascontiguousarray(samples[first : first + taken, 1:-1]).reshape(-1, *self._shape)
+            inner = np.ascontiguousarray(samples[first:stop, 1:-1]).reshape(-1, *self._shape)
             for position, values in self._sum(inner).items():
-                sums[position][first : first + taken] = values
+                sums[position][first:stop] = values
         with np.errstate(over="ignore", invalid="ignore"):
             for position, whole in sums.items():
-                for end, a in zip(ends[position], self._coefficients[[0, -1]].astype(whole.dtype), strict=True):
-                    # Row by row: new memory for whole tensors takes longer than their sum.
-                    for row, values in zip(whole, end, strict=True):
-                        row += a * values
+                low, high = self._coefficients[[0, -1]].astype(whole.dtype)
+                # Row by row: what is in the cache takes less time than new memory.
+                for row, first_row, last_row in zip(whole, *ends[position], strict=True):
+                    row += low * first_row
+                    row += high * last_row
         return sums | self._follow(sums, superposed, shapes)
 
     def _sum(self, rows: Array) -> dict[int, Array]:
