@@ -86,7 +86,8 @@ class GlobalAggregation:
 
     def _superpose(self, outputs: Array, start: int, stop: int) -> Array:
         """sum_s a_s M(v_s), (count, size)."""
-        superposed = self._weigh(outputs, start, stop, outputs.dtype)
+        with np.errstate(over="ignore"):
+            superposed = self._weigh(outputs, start, stop, outputs.dtype)
         if not np.isfinite(superposed).all():
             # Finite numbers may have left the range of float32 on the way.
             superposed = self._weigh(outputs, start, stop, np.dtype(np.float64))
