@@ -7,7 +7,7 @@ For samples v_s around an instance x and coefficients a_s,
 is 0 for a linear M, and for an affine one if the coefficients sum to 1. M is the model's output, for a
 classifier its logarithm, or any inner layer. The definition is that of the linearity measure of
 alibi 0.9.4 (`alibi/confidence/model_linearity.py`); what differs: all layers come from the same samples
-in one forward pass, and memory does not grow with the work.
+in one forward pass, layers that are affine in others follow from those, and memory does not grow with the work.
 """
 
 from __future__ import annotations

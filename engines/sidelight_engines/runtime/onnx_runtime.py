@@ -15,6 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,7 +26,7 @@ from sidelight_engines.errors import InvalidField, ModelInvalid, UnknownLayer
 from sidelight_engines.graph.graph import TensorSpec
 from sidelight_engines.graph.onnx_model import OnnxModel, captured_tensors
 from sidelight_engines.runtime.feeds import checked_feed, run_in_chunks
-from sidelight_engines.runtime.onnx_summing import SHAPE, WEIGHTS, add_sums, can_sum, declare
+from sidelight_engines.runtime.onnx_summing import OnnxSummingPass, add_sums, can_sum, declare
 from sidelight_engines.runtime.runtime import Array, ForwardPass, Lanes, RuntimeKind, SummingPass, sum_up
 
 if TYPE_CHECKING:
@@ -113,8 +114,8 @@ class OnnxRuntime:
         types = {tensor: self._model.types[tensor].dtype for tensor in summed}
         key = frozenset(summed), frozenset(fetched), lanes, "sums"
         session, names = self._cached(key, lambda: self._summing_session(types, frozenset(fetched), lanes))
-        sums = [names[tensor] for tensor in summed]
-        return _OnnxSummingPass(session, sums, fetched, self._model.graph.inputs, sorted(set(types.values())))
+        run = partial(_run, session, (*(names[tensor] for tensor in summed), *fetched))
+        return OnnxSummingPass(run, self._model.graph.inputs, len(summed), sorted(set(types.values())))
 
     def segment(self, given: Sequence[str], tensors: Sequence[str], *, side_by_side: bool) -> ForwardPass:
         """Prepares the part of the model between some tensors and others; see `Runtime.segment`.
@@ -324,36 +325,6 @@ class _OnnxForwardPass:
 
     def _run(self, feed: Mapping[str, Array]) -> list[Array]:
         return [] if self._session is None else _run(self._session, self._fetched, feed)
-
-
-class _OnnxSummingPass:
-    """A summing pass through one session; the batch axis of its model is free."""
-
-    def __init__(
-        self,
-        session: onnxruntime.InferenceSession,
-        sums: Sequence[str],
-        fetched: Sequence[str],
-        inputs: tuple[TensorSpec, ...],
-        dtypes: Sequence[str],
-    ) -> None:
-        self._session = session
-        self._count = len(sums)
-        self._fetched = (*sums, *fetched)
-        self._inputs = inputs
-        self._dtypes = {spec.name: spec.dtype for spec in inputs}
-        self._shapes = {spec.name: spec.shape for spec in inputs}
-        self._weight_types = dtypes
-
-    def __call__(self, inputs: Mapping[str, Array], weights: Array) -> tuple[list[Array], list[Array]]:
-        """See `SummingPass`."""
-        checked = checked_feed(inputs, self._dtypes, self._shapes)
-        feed = {spec.tensor: checked[spec.name] for spec in self._inputs}
-        rows = len(next(iter(feed.values())))
-        feed[SHAPE] = np.array([rows // len(weights), len(weights), -1], np.int64)
-        feed |= {WEIGHTS + dtype: weights.astype(dtype)[None, :] for dtype in self._weight_types}
-        values = _run(self._session, self._fetched, feed)
-        return values[: self._count], values[self._count :]
 
 
 def _run(session: onnxruntime.InferenceSession, tensors: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:

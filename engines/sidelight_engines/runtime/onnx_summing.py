@@ -15,6 +15,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from sidelight_engines.graph.graph import TensorSpec
+from sidelight_engines.runtime.feeds import checked_feed
+from sidelight_engines.runtime.runtime import Array, ForwardPass
+
 SHAPE = "sidelight/rows"
 """An input of int64: sums, rows of each, -1."""
 WEIGHTS = "sidelight/weights"
@@ -102,3 +106,32 @@ def _sum(prefix: str, source: str, weights: str) -> list[onnx.NodeProto]:
 def _constants() -> list[onnx.TensorProto]:
     values = {"one": 1, "minus_one": -1, "most": np.iinfo(np.int64).max}
     return [numpy_helper.from_array(np.array([value], np.int64), f"sidelight/{name}") for name, value in values.items()]
+
+
+class OnnxSummingPass:
+    """A summing pass through one session; the batch axis of its model is free. See `SummingPass`.
+
+    Args:
+        run: evaluates the session, given a feed that is checked; fetches the sums first.
+        inputs: the model's.
+        count: how many tensors are summed.
+        dtypes: their types.
+    """
+
+    def __init__(self, run: ForwardPass, inputs: Sequence[TensorSpec], count: int, dtypes: Sequence[str]) -> None:
+        self._run = run
+        self._inputs = inputs
+        self._count = count
+        self._dtypes = {spec.name: spec.dtype for spec in inputs}
+        self._shapes = {spec.name: spec.shape for spec in inputs}
+        self._weight_types = dtypes
+
+    def __call__(self, inputs: Mapping[str, Array], weights: Array) -> tuple[list[Array], list[Array]]:
+        """See `SummingPass`."""
+        checked = checked_feed(inputs, self._dtypes, self._shapes)
+        feed = {spec.tensor: checked[spec.name] for spec in self._inputs}
+        rows = len(next(iter(feed.values())))
+        feed[SHAPE] = np.array([rows // len(weights), len(weights), -1], np.int64)
+        feed |= {WEIGHTS + dtype: weights.astype(dtype)[None, :] for dtype in self._weight_types}
+        values = self._run(feed)
+        return values[: self._count], values[self._count :]
