@@ -87,7 +87,25 @@ def affinities(steps: Sequence[Step], inputs: Collection[str]) -> dict[str, Affi
         Tensor name -> kind, for the inputs and all that the steps make. A tensor that a step reads and
         that is not in it is a constant of the file.
     """
+    return cut_affinities(steps, inputs, ())[0]
+
+
+def cut_affinities(
+    steps: Sequence[Step], inputs: Collection[str], cuts: Collection[str]
+) -> tuple[dict[str, Affinity], frozenset[str]]:
+    """Tells how each tensor depends on the inputs and on some tensors that are taken for inputs of their own.
+
+    Args:
+        steps: as of `affinities`.
+        inputs: likewise.
+        cuts: tensors at which a nonlinear dependence may end: whatever is behind one depends on it instead.
+
+    Returns:
+        As `affinities`; and those of `cuts` that are nonlinear in what is before them, which are what the others
+        depend on beside the inputs.
+    """
     kinds = dict.fromkeys(inputs, Affinity.AFFINE)
+    cut: set[str] = set()
     ragged: set[str] = set()
     for step in steps:
         operands = [name for name in step.inputs if name]
@@ -95,10 +113,13 @@ def affinities(steps: Sequence[Step], inputs: Collection[str]) -> dict[str, Affi
         kind = _kind(step, [kinds.get(name, Affinity.CONSTANT) for name in operands], from_ragged)
         for name in step.outputs:
             # An input may be listed as a step too (a placeholder): it stays an input.
-            kinds.setdefault(name, kind)
+            found = kinds.setdefault(name, kind)
+            if found is Affinity.NONLINEAR and name in cuts and not from_ragged and not _shapes_by_values(step):
+                kinds[name] = Affinity.AFFINE
+                cut.add(name)
         if from_ragged or (_shapes_by_values(step) and kind is not Affinity.CONSTANT):
             ragged.update(step.outputs)
-    return kinds
+    return kinds, frozenset(cut)
 
 
 def depends_on_values(kinds: Mapping[str, Affinity], tensor: str) -> bool:

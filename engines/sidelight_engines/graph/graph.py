@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from sidelight_engines.errors import UnknownLayer
+from sidelight_engines.graph.step import Step
 
 
 class ModelFormat(Enum):
@@ -85,6 +86,7 @@ class Graph:
         parameter_count: learned numbers in the whole model.
         operations: name of each node that carries the inputs' values on -> its operation, in the order of
             evaluation.
+        steps: every operation that makes a tensor, each after those that make what it reads.
     """
 
     format: ModelFormat
@@ -97,6 +99,7 @@ class Graph:
     head_ops: Mapping[str, str]
     parameter_count: int
     operations: Mapping[str, str] = field(default_factory=dict)
+    steps: tuple[Step, ...] = field(default=(), repr=False, compare=False)
     _by_name: Mapping[str, Layer] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -108,6 +108,7 @@ def build_graph(
         head_ops={name: head.op for name, head in heads.items()},
         parameter_count=sum(parameters.values()),
         operations={_name(step): step.op for step in carrying},
+        steps=tuple(steps),
     )
 
 

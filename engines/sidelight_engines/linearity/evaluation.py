@@ -32,6 +32,10 @@ class Evaluator:
         capacity: the most rows per forward pass.
         forward_rows: rows that were sent through the model so far.
         spacings: eps of each target.
+        shapes: of a row of each target, once some were interpreted.
+        memory_bytes: what may be taken at a time.
+        row_bytes: what a row takes with all targets.
+        input_bytes: what it takes without them.
 
     Args:
         plan: what to evaluate.
@@ -60,12 +64,20 @@ class Evaluator:
                 _FEWEST_ROWS * row_bytes, chunking.memory_bytes, "measure fewer layers at a time, or grant more"
             )
         self.capacity = max(rows, _FEWEST_ROWS)
+        self.memory_bytes = chunking.memory_bytes
+        self.row_bytes = row_bytes
+        self.input_bytes = self._input_bytes()
         self.spacings = [0.0] * len(self.targets)
+        self.shapes: list[tuple[int, ...]] = [()] * len(self.targets)
+
+    def count(self, rows: int) -> None:
+        """Counts rows that were sent through the model by other means."""
+        with self._counting:
+            self.forward_rows += rows
 
     def fetch(self, rows: Array) -> list[Array]:
         """Evaluates rows, (rows, features); returns one array per fetched tensor."""
-        with self._counting:
-            self.forward_rows += len(rows)
+        self.count(len(rows))
         return self._forward({self._spec.name: rows.reshape(len(rows), *self._shape)})
 
     def interpret(self, fetched: list[Array], rows: int) -> Evaluated:
@@ -82,6 +94,7 @@ class Evaluator:
             problem = _row_problem(tensors[0], rows)
             if problem:
                 raise no_row_per_instance(target.name, target.field or "parameters.output", problem)
+            self.shapes[position] = tensors[0].shape[1:]
             self.spacings[position] = max(spacing(self._spec.dtype), spacing(tensors[0].dtype.name))
             place = (target.scale, tensors[0].dtype, tensors[0].size, tensors[0].__array_interface__["data"][0])
             values = seen.get(place)

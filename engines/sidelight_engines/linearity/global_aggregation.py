@@ -51,7 +51,7 @@ class GlobalAggregation:
             if jackknife:
                 m.buffer[rows : rows + taken] = self._without_each(superposed, samples).reshape(taken, -1)
                 rows += taken
-            evaluated = yield rows
+            evaluated = yield m.buffer[:rows]
             parts, sizes = self._sum_up(evaluated, count, start, stop)
             # Of several passes the sums grow in float64; one alone stays in the type of the numbers.
             sums = [whole.astype(np.float64) + part for whole, part in zip(sums, parts, strict=True)] if sums else parts
@@ -86,7 +86,8 @@ class GlobalAggregation:
 
     def _superpose(self, outputs: Array, start: int, stop: int) -> Array:
         """sum_s a_s M(v_s), (count, size)."""
-        superposed = self._weigh(outputs, start, stop, outputs.dtype)
+        with np.errstate(over="ignore"):
+            superposed = self._weigh(outputs, start, stop, outputs.dtype)
         if not np.isfinite(superposed).all():
             # Finite numbers may have left the range of float32 on the way.
             superposed = self._weigh(outputs, start, stop, np.dtype(np.float64))
@@ -129,7 +130,7 @@ class GlobalAggregation:
             taken = stop - start
             samples = m.draw(first, 1, start, stop)
             m.buffer[taken : 2 * taken] = self._without_each(superposed, samples)[0]
-            evaluated = yield 2 * taken
+            evaluated = yield m.buffer[: 2 * taken]
             for target, values in enumerate(evaluated):
                 numbers = values.numbers
                 repeats[target][:, start:stop] = self._repeats(sums[target], numbers[None, :taken], numbers[taken:])

@@ -7,7 +7,7 @@ For samples v_s around an instance x and coefficients a_s,
 is 0 for a linear M, and for an affine one if the coefficients sum to 1. M is the model's output, for a
 classifier its logarithm, or any inner layer. The definition is that of the linearity measure of
 alibi 0.9.4 (`alibi/confidence/model_linearity.py`); what differs: all layers come from the same samples
-in one forward pass, and memory does not grow with the work.
+in one forward pass, layers that are affine in others follow from those, and memory does not grow with the work.
 """
 
 from __future__ import annotations
@@ -30,11 +30,19 @@ from sidelight_engines.linearity.rounding import AFFINE_FACTOR, NOISE_FACTOR
 from sidelight_engines.linearity.sampling import Sampler
 from sidelight_engines.linearity.schedule import Lane, measure_groups
 from sidelight_engines.linearity.sources import make_sampler
+from sidelight_engines.linearity.superposed_aggregation import (
+    FEWEST_SAMPLES,
+    SuperposedAggregation,
+    most_instances,
+)
+from sidelight_engines.linearity.superposition import Superposition, divide
 from sidelight_engines.linearity.targets import Target
 from sidelight_engines.runtime.runtime import Array, Runtime
 
 _UNWATCHED = Control()
 _CHUNKING = Chunking()
+# Fewer do not make up for compiling two parts of the model.
+_FEWEST_SPARED_ROWS = 500
 
 
 def measure_linearity(
@@ -73,14 +81,16 @@ def measure_linearity(
     sampler, notices = make_sampler(plan, control, chunking.memory_bytes)
     several = len(instances) > 1
     evaluator = Evaluator(plan, graph, runtime, chunking, side_by_side=several)
-    lanes = _lanes(plan, sampler, evaluator, control, len(instances))
+    superposition = _superposition(plan, graph, runtime, evaluator, side_by_side=several)
+    lanes = _lanes(plan, sampler, evaluator, control, len(instances), superposition)
     if several and not lanes:
         # Each instance takes several passes, which wait for each other.
         evaluator = Evaluator(plan, graph, runtime, chunking, side_by_side=False)
-        lanes = _lanes(plan, sampler, evaluator, control, len(instances))
+        lanes = _lanes(plan, sampler, evaluator, control, len(instances), None)
     aggregator = lanes[0].aggregation
     # As many for each lane: the last ones would wait for each other's leftovers otherwise.
-    size = min(aggregator.instances_per_group, -(-len(instances) // evaluator.lanes))
+    share = -(-len(instances) // evaluator.lanes)
+    size = -(-share // -(-share // aggregator.instances_per_group))
     groups = [(first, min(size, len(instances) - first)) for first in range(0, len(instances), size)]
     tables = [_Table.empty(len(instances), parameters.confidence_level is not None) for _ in evaluator.targets]
     for first, scores in measure_groups(lanes, groups, evaluator):
@@ -101,9 +111,47 @@ def measure_linearity(
     )
 
 
-def _lanes(plan: Plan, sampler: Sampler, evaluator: Evaluator, control: Control, instances: int) -> tuple[Lane, ...]:
+def _superposition(
+    plan: Plan, graph: Graph, runtime: Runtime, evaluator: Evaluator, *, side_by_side: bool
+) -> Superposition | None:
+    """What spares the outputs of each sample; None where they are needed, or sparing them takes longer."""
+    parameters = plan.parameters
+    samples = parameters.samples
+    if parameters.aggregation is not Aggregation.GLOBAL or parameters.confidence_level is not None:
+        # Intervals are made from the outputs of each sample.
+        return None
+    rows = len(plan.instances) * samples
+    if samples < FEWEST_SAMPLES or samples + 1 > evaluator.capacity or rows < _FEWEST_SPARED_ROWS:
+        return None
+    division = divide(graph, evaluator.targets)
+    if division is None:
+        return None
+    inputs = plan.spec.tensor, plan.spec.name, plan.instance_shape
+    return Superposition(
+        division,
+        evaluator.targets,
+        inputs,
+        runtime,
+        evaluator.capacity,
+        plan.coefficients,
+        side_by_side=side_by_side,
+    )
+
+
+def _lanes(
+    plan: Plan,
+    sampler: Sampler,
+    evaluator: Evaluator,
+    control: Control,
+    instances: int,
+    superposition: Superposition | None,
+) -> tuple[Lane, ...]:
     """The lanes of the work; none if they would have to wait for each other."""
     parameters = plan.parameters
+    rows = evaluator.capacity
+    if superposition is not None:
+        most = min(instances, most_instances(evaluator, parameters.samples))
+        rows = max(rows, most * (parameters.samples + 1))
     measurement = Measurement(
         instances=plan.instances,
         sampler=sampler,
@@ -111,24 +159,23 @@ def _lanes(plan: Plan, sampler: Sampler, evaluator: Evaluator, control: Control,
         coefficients=plan.coefficients,
         repeats=parameters.confidence_level is not None,
         targets=tuple(target.name for target in evaluator.targets),
-        buffer=np.empty((evaluator.capacity, plan.instances.shape[1]), plan.instances.dtype),
+        buffer=np.empty((rows, plan.instances.shape[1]), plan.instances.dtype),
         control=control,
     )
-    lane = _lane(measurement, parameters.aggregation)
+
+    def make(measurement: Measurement) -> Lane:
+        if superposition is not None:
+            return Lane(SuperposedAggregation(measurement, superposition, evaluator), measurement.buffer)
+        kind = GlobalAggregation if parameters.aggregation is Aggregation.GLOBAL else PairwiseAggregation
+        return Lane(kind(measurement), measurement.buffer)
+
+    lane = make(measurement)
     if not lane.aggregation.single_pass:
         return () if evaluator.lanes > 1 else (lane,)
     # One more than run at a time, whose rows are written and whose results are summed up meanwhile. Behind a single
     # pass at a time, summing up many layers is worth a thread; one small output is not: handing over costs more.
     count = evaluator.lanes + 1 if evaluator.lanes > 1 or (len(evaluator.targets) > 1 and instances > 1) else 1
-    return lane, *(
-        _lane(replace(measurement, buffer=np.empty_like(measurement.buffer)), parameters.aggregation)
-        for _ in range(count - 1)
-    )
-
-
-def _lane(measurement: Measurement, aggregation: Aggregation) -> Lane:
-    kind = GlobalAggregation if aggregation is Aggregation.GLOBAL else PairwiseAggregation
-    return Lane(kind(measurement), measurement.buffer)
+    return lane, *(make(replace(measurement, buffer=np.empty_like(measurement.buffer))) for _ in range(count - 1))
 
 
 @dataclass

@@ -37,10 +37,10 @@ class Scores:
     repeats: Array | None
 
 
-Passes = Generator[int, Evaluated, list[Scores]]
+Passes = Generator[Array, Evaluated, list[Scores]]
 """Forward passes as a coroutine.
 
-It writes rows to its buffer, yields how many, is sent what they evaluate to, and in the end returns one
+It yields rows, (rows, features), most often of its buffer; is sent what they evaluate to; and in the end returns one
 `Scores` per target. So the next rows can be written, and the last ones summed up, while a runtime works.
 """
 

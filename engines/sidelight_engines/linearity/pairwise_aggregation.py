@@ -29,7 +29,7 @@ class PairwiseAggregation:
             m.control.checkpoint()
             taken = count * (stop - start)
             self._fill(first, count, start, stop)
-            evaluated = yield 2 * taken + (count if start == 0 else 0)
+            evaluated = yield m.buffer[: 2 * taken + (count if start == 0 else 0)]
             if start == 0:
                 # Copied, so as not to hold on to the whole forward pass.
                 centres = [Values(v.numbers[2 * taken :].copy(), v.hidden[2 * taken :].copy()) for v in evaluated]

@@ -38,6 +38,8 @@ from sidelight_engines.runtime.runtime import Array
 NOISE_FACTOR = 16.0
 AFFINE_FACTOR = 8192.0
 
+_SHORT = 512
+
 _SPACING = {
     "float16": 2.0**-10,
     "bfloat16": 2.0**-7,
@@ -53,8 +55,12 @@ def spacing(dtype: str) -> float:
 
 def norms(values: Array) -> Array:
     """Euclidean norms along the last axis, float64; NaN or infinity where a value is."""
+    # One sum over many float32 numbers would lose the last digits, so it is made of short ones.
+    cut = values.shape[-1] // _SHORT * _SHORT
+    pieces, rest = values[..., :cut].reshape(*values.shape[:-1], cut // _SHORT, _SHORT), values[..., cut:]
     with np.errstate(over="ignore"):
-        squares = np.einsum("...f,...f->...", values, values)
+        squares = np.einsum("...f,...f->...", pieces, pieces).sum(axis=-1, dtype=np.float64)
+        squares += np.einsum("...f,...f->...", rest, rest)
     if values.dtype == np.float32 and not np.all((squares > 1e-30) & (squares < 1e30)):
         # Squares of very large or small numbers leave the range of float32.
         squares = np.einsum("...f,...f->...", values, values, dtype=np.float64)

@@ -28,13 +28,13 @@ class _Task:
         lane: what it runs on.
         first: its first instance.
         passes: the coroutine.
-        rows: how many rows wait in the lane's buffer.
+        rows: the rows that wait to be evaluated.
     """
 
     lane: Lane
     first: int
     passes: Passes
-    rows: int
+    rows: Array
 
 
 def measure_groups(
@@ -87,7 +87,7 @@ def _start(lane: Lane, first: int, count: int) -> _Task:
 
 def _finish(task: _Task, evaluator: Evaluator) -> list[Scores]:
     while True:
-        evaluated = evaluator.interpret(evaluator.fetch(task.lane.buffer[: task.rows]), task.rows)
+        evaluated = evaluator.interpret(evaluator.fetch(task.rows), len(task.rows))
         try:
             task.rows = task.passes.send(evaluated)
         except StopIteration as stop:

@@ -12,7 +12,7 @@ from sidelight_engines.linearity.rounding import norms
 from sidelight_engines.runtime.runtime import Array
 
 # Rows up to this size are widened to float64, which costs next to nothing there.
-_SMALL = 1024
+SMALL = 1024
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class Target:
 def flat_rows(values: Array) -> Array:
     """The values of each row in a line, float32 or float64, (rows, size)."""
     flat = values.reshape(len(values), -1)
-    if flat.dtype == np.float64 or (flat.dtype == np.float32 and flat.shape[1] > _SMALL):
+    if flat.dtype == np.float64 or (flat.dtype == np.float32 and flat.shape[1] > SMALL):
         return flat
     if flat.dtype == np.float32 or flat.dtype.kind in "iub":
         return flat.astype(np.float64)
-    return flat.astype(np.float32 if flat.shape[1] > _SMALL else np.float64)
+    return flat.astype(np.float32 if flat.shape[1] > SMALL else np.float64)
 
 
 def as_is(fetched: list[Array]) -> Values:

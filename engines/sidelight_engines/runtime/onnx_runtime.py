@@ -8,13 +8,18 @@ life, so passes that run side by side have sessions of their own, with one threa
 
 from __future__ import annotations
 
+import logging
 import os
+import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import onnx
 from onnx import helper
 
@@ -23,10 +28,15 @@ from sidelight_engines.graph.graph import TensorSpec
 from sidelight_engines.graph.onnx_model import OnnxModel, captured_tensors
 from sidelight_engines.runtime.feeds import checked_feed, run_in_chunks
 from sidelight_engines.runtime.greatest import with_doubts
-from sidelight_engines.runtime.runtime import Array, ForwardPass, Lanes, RuntimeKind
+from sidelight_engines.runtime.onnx_summing import OnnxSummingPass, add_sums, can_sum, declare
+from sidelight_engines.runtime.runtime import Array, ForwardPass, Lanes, RuntimeKind, SummingPass, sum_up
 
 if TYPE_CHECKING:
     import onnxruntime
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 # Each session holds its own copy of the weights it needs.
 _TAPPED_SESSIONS = 8
@@ -59,7 +69,7 @@ class OnnxRuntime:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._lanes = min(threads or cores, _MOST_LANES)
         self._output_sessions: dict[bool, onnxruntime.InferenceSession] = {}
-        self._tapped: OrderedDict[tuple[_Wanted, bool], onnxruntime.InferenceSession] = OrderedDict()
+        self._tapped: OrderedDict[tuple[object, ...], Any] = OrderedDict()
         self._makers = {
             output: index for index, node in enumerate(model.proto.graph.node) for output in node.output if output
         }
@@ -98,10 +108,78 @@ class OnnxRuntime:
         """
         return Lanes(self._forward(tensors, greatest, lanes=self._lanes > 1), self._lanes)
 
-    def _forward(self, tensors: Sequence[str], greatest: Sequence[str], *, lanes: bool) -> ForwardPass:
-        for tensor in (*tensors, *greatest):
+    def summing(self, summed: Sequence[str], fetched: Sequence[str], *, side_by_side: bool) -> SummingPass:
+        """Prepares a forward pass that sums up within ONNX Runtime; see `Runtime.summing`.
+
+        Args:
+            summed: as of `Runtime.summing`.
+            fetched: likewise.
+            side_by_side: likewise.
+
+        Raises:
+            UnknownLayer, ModelInvalid: as `forward`.
+        """
+        self._require([*summed, *fetched])
+        lanes = side_by_side and self._lanes > 1
+        fixed = any(spec.shape[:1] != (None,) for spec in self._model.graph.inputs)
+        if fixed or not can_sum(self._model.proto) or not all(tensor in self._makers for tensor in (*summed, *fetched)):
+            return sum_up(self._forward([*summed, *fetched], (), lanes=lanes), len(summed))
+        types = {tensor: self._model.types[tensor].dtype for tensor in summed}
+        key = frozenset(summed), frozenset(fetched), lanes, "sums"
+        session, names = self._cached(key, lambda: self._summing_session(types, frozenset(fetched), lanes))
+        run = partial(_run, session, (*(names[tensor] for tensor in summed), *fetched))
+        return OnnxSummingPass(run, self._model.graph.inputs, len(summed), sorted(set(types.values())))
+
+    def segment(self, given: Sequence[str], tensors: Sequence[str], *, side_by_side: bool) -> ForwardPass:
+        """Prepares the part of the model between some tensors and others; see `Runtime.segment`.
+
+        Args:
+            given: as of `Runtime.segment`; their types must be known.
+            tensors: likewise, none of them given.
+            side_by_side: likewise.
+
+        Raises:
+            UnknownLayer, ModelInvalid: as `forward`.
+        """
+        self._require([*given, *tensors])
+        lanes = side_by_side and self._lanes > 1
+        begin, wanted = tuple(given), frozenset(tensors)
+        session = self._cached(
+            (begin, wanted, lanes), lambda: self._open(self._cut((wanted, frozenset()), begin), lanes)
+        )
+        specs = [TensorSpec(name, name, self._model.types[name].dtype, self._free(name)) for name in begin]
+        return _OnnxForwardPass(session, tuple(tensors), (), tuple(specs))
+
+    def _summing_session(
+        self, types: Mapping[str, str], fetched: frozenset[str], lanes: bool
+    ) -> tuple[onnxruntime.InferenceSession, dict[str, str]]:
+        """A session, and the names of the sums in it."""
+        model = self._cut((fetched.union(types), frozenset()))
+        declare(model, sorted(set(types.values())))
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "optimised.onnx"
+                self._open(model, lanes, save=str(path))
+                optimised = onnx.load(path)
+            names = add_sums(optimised, types)
+            return self._open(optimised, lanes, optimised=True), names
+        except (ModelInvalid, OSError) as error:
+            # What it saves it need not be able to load: then it puts the rows in order.
+            logger.warning("ONNX Runtime did not load what it optimised, so sums take longer: %s", error)
+        names = add_sums(model, types)
+        return self._open(model, lanes), names
+
+    def _require(self, tensors: Sequence[str]) -> None:
+        for tensor in tensors:
             if not any(tensor in known for known in (self._makers, self._inputs, self._model.constants)):
                 raise UnknownLayer("tensors", tensor, get_close_matches(tensor, self._makers, n=3))
+
+    def _free(self, tensor: str) -> tuple[int | None, ...]:
+        shape = self._model.types[tensor].shape
+        return (None, *shape[1:]) if shape else ()
+
+    def _forward(self, tensors: Sequence[str], greatest: Sequence[str], *, lanes: bool) -> ForwardPass:
+        self._require([*tensors, *greatest])
         wanted = frozenset(tensors) - self._inputs, frozenset(greatest)
         session = self._session(wanted, lanes) if any(wanted) else None
         return _OnnxForwardPass(session, tuple(tensors), tuple(greatest), self._model.graph.inputs)
@@ -113,25 +191,50 @@ class OnnxRuntime:
                 if lanes not in self._output_sessions:
                     self._output_sessions[lanes] = self._make_session((self._outputs, frozenset()), lanes)
                 return self._output_sessions[lanes]
-            key = wanted, lanes
-            session = self._tapped.get(key)
-            if session is None:
-                session = self._make_session(wanted, lanes)
-                self._tapped[key] = session
+        return self._cached((wanted, lanes), lambda: self._make_session(wanted, lanes))
+
+    def _cached(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
+        # The lock is held while a session is made, so that two threads never make the same one.
+        with self._lock:
+            found: T | None = self._tapped.get(key)
+            if found is None:
+                found = self._tapped[key] = make()
                 if len(self._tapped) > _TAPPED_SESSIONS:
                     self._tapped.popitem(last=False)
             self._tapped.move_to_end(key)
-            return session
+            return found
 
     def _are_outputs(self, wanted: _Wanted) -> bool:
         tensors, greatest = wanted
         return tensors <= self._outputs and not greatest
 
     def _make_session(self, wanted: _Wanted, lanes: bool) -> onnxruntime.InferenceSession:
+        # The arena keeps the most that was ever needed, for each session: 197 MiB against 85 MiB for a small
+        # convolutional network after batches of up to 96 images, and no faster with it. Tapped sessions
+        # hand out every large tensor anew, which without an arena costs a third of their time in page faults.
+        return self._open(self._cut(wanted), lanes, arena=not self._are_outputs(wanted))
+
+    def _open(
+        self, model: onnx.ModelProto, lanes: bool, *, arena: bool = True, optimised: bool = False, save: str = ""
+    ) -> onnxruntime.InferenceSession:
+        """Opens a session.
+
+        Args:
+            model: what it runs.
+            lanes: whether it runs beside others.
+            arena: whether it keeps its memory.
+            optimised: whether the model has been optimised already.
+            save: the file that the optimised model is written to; none if empty.
+        """
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
         options = onnxruntime.SessionOptions()
+        options.enable_cpu_mem_arena = arena
+        if save:
+            options.optimized_model_filepath = save
+        if optimised:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         if lanes:
             options.intra_op_num_threads = -(-(self._threads or self._lanes) // self._lanes)
         elif self._threads is not None:
@@ -139,17 +242,11 @@ class OnnxRuntime:
         options.inter_op_num_threads = 1
         # Memory patterns are kept per input shape and never dropped; batches here come in every length.
         options.enable_mem_pattern = False
-        # The arena keeps the most that was ever needed, for each session: 197 MiB against 85 MiB for a small
-        # convolutional network after batches of up to 96 images, and no faster with it. Tapped sessions
-        # hand out every large tensor anew, which without an arena costs a third of their time in page faults.
-        options.enable_cpu_mem_arena = not self._are_outputs(wanted)
         # Waiting threads sleep: the cores belong to the neighbour and to other workers too.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
-            return onnxruntime.InferenceSession(
-                self._cut(wanted).SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except (
             state.Fail,
             state.InvalidArgument,
@@ -159,8 +256,13 @@ class OnnxRuntime:
         ) as e:
             raise ModelInvalid(f"ONNX Runtime can not load the model: {e}") from e
 
-    def _cut(self, wanted: _Wanted) -> onnx.ModelProto:
-        """The part of the model that makes the wanted tensors, with those as its outputs."""
+    def _cut(self, wanted: _Wanted, given: Sequence[str] = ()) -> onnx.ModelProto:
+        """The part of the model that makes the wanted tensors, with those as its outputs.
+
+        Args:
+            wanted: the tensors, and those whose greatest values are.
+            given: tensors that stand for inputs, in place of the model's own; none for those.
+        """
         tensors, greatest = wanted
         source = self._model.proto
         nodes = source.graph.node
@@ -172,7 +274,7 @@ class OnnxRuntime:
             if tensor in needed:
                 continue
             needed.add(tensor)
-            index = self._makers.get(tensor)
+            index = None if tensor in given else self._makers.get(tensor)
             if index is not None and index not in kept:
                 kept.add(index)
                 pending.extend(name for name in nodes[index].input if name)
@@ -188,7 +290,10 @@ class OnnxRuntime:
         cut.graph.sparse_initializer.extend(
             value for value in source.graph.sparse_initializer if value.values.name in needed
         )
-        cut.graph.input.extend(value for value in source.graph.input if value.name in self._inputs)
+        if given:
+            cut.graph.input.extend(self._declared(tensor) for tensor in given)
+        else:
+            cut.graph.input.extend(value for value in source.graph.input if value.name in self._inputs)
         # Without a declared type ONNX Runtime finds the right one itself.
         cut.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(tensors))
         for tensor in sorted(greatest):
@@ -196,6 +301,13 @@ class OnnxRuntime:
                 cut.graph.node.append(helper.make_node(op, [tensor], [_pooled(tensor, op)]))
                 cut.graph.output.append(onnx.ValueInfoProto(name=_pooled(tensor, op)))
         return cut
+
+    def _declared(self, tensor: str) -> onnx.ValueInfoProto:
+        """A tensor as an input of any number of rows."""
+        kind = self._model.types[tensor]
+        element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind.dtype))
+        shape = kind.shape if not kind.shape else (None, *kind.shape[1:])
+        return onnx.helper.make_tensor_value_info(tensor, element, shape)
 
 
 def _pooled(tensor: str, op: str) -> str:
@@ -250,12 +362,14 @@ class _OnnxForwardPass:
         return [found[tensor] for tensor in self._tensors] + greatest
 
     def _run(self, feed: Mapping[str, Array]) -> list[Array]:
-        from onnxruntime.capi import onnxruntime_pybind11_state as state
+        return [] if self._session is None else _run(self._session, self._fetched, feed)
 
-        if self._session is None:
-            return []
-        try:
-            values: list[Array] = self._session.run(self._fetched, dict(feed))
-        except (state.Fail, state.InvalidArgument, state.RuntimeException) as error:
-            raise InvalidField("inputs", f"the model can not be run on them: {error}", "check their shapes") from error
-        return values
+
+def _run(session: onnxruntime.InferenceSession, tensors: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    try:
+        values: list[Array] = session.run(tensors, dict(feed))
+    except (state.Fail, state.InvalidArgument, state.RuntimeException) as error:
+        raise InvalidField("inputs", f"the model can not be run on them: {error}", "check their shapes") from error
+    return values

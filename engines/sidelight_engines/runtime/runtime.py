@@ -35,6 +35,23 @@ class ForwardPass(Protocol):
         ...
 
 
+class SummingPass(Protocol):
+    """A forward pass that keeps weighted sums over rows of some tensors, and all rows of others."""
+
+    def __call__(self, inputs: Mapping[str, Array], weights: Array) -> tuple[list[Array], list[Array]]:
+        """Evaluates the model.
+
+        Args:
+            inputs: as of `ForwardPass`; the rows of each sum follow each other.
+            weights: float64, one per row of a sum. Their number divides that of the rows.
+
+        Returns:
+            For each summed tensor the sums, (sums, ...), in the tensor's own type, in which they may leave its range;
+            and the fetched tensors.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Lanes:
     """Forward passes that run side by side.
@@ -82,6 +99,61 @@ class Runtime(Protocol):
                 NaN or infinite, that is NaN.
         """
         ...
+
+    def summing(self, summed: Sequence[str], fetched: Sequence[str], *, side_by_side: bool) -> SummingPass:
+        """Prepares a forward pass that sums up; cached likewise.
+
+        Args:
+            summed: tensors of which weighted sums over rows are wanted: float32 or float64, a row per instance.
+            fetched: tensors of which every row is wanted.
+            side_by_side: whether it will be called by as many threads at a time as there are `lanes`.
+        """
+        ...
+
+    def segment(self, given: Sequence[str], tensors: Sequence[str], *, side_by_side: bool) -> ForwardPass:
+        """Prepares the part of the model between some tensors and others; cached likewise.
+
+        Args:
+            given: tensors that stand for inputs: all that the rest follows from. They are fed by these names, and
+                the length of their first axis is free.
+            tensors: what is fetched.
+            side_by_side: as of `summing`.
+        """
+        ...
+
+
+def sum_up(forward: ForwardPass, count: int) -> SummingPass:
+    """A pass that sums up what a forward pass fetches.
+
+    Args:
+        forward: fetches what is summed, then what is not.
+        count: how many tensors are summed.
+    """
+
+    def run(inputs: Mapping[str, Array], weights: Array) -> tuple[list[Array], list[Array]]:
+        values = forward(inputs)
+        return [weighted_sums(rows, weights) for rows in values[:count]], values[count:]
+
+    return run
+
+
+def weighted_sums(rows: Array, weights: Array) -> Array:
+    """Weighted sums over consecutive rows.
+
+    Args:
+        rows: (sums * len(weights), ...), float32 or float64.
+        weights: float64.
+
+    Returns:
+        (sums, ...) of the same type. They may hold infinity where a finite sum passes it on the way.
+    """
+    grouped = rows.reshape(-1, len(weights), *rows.shape[1:])
+    kind = rows.dtype.type
+    # Not by a matrix product: that would wake threads of its own, which spin and contend with the runtime's.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.all(weights == weights[0]):
+            return np.asarray(np.add.reduce(grouped, axis=1) * kind(weights[0]))
+        return np.asarray(np.einsum("is...,s->i...", grouped, weights.astype(rows.dtype)))
 
 
 def as_input(array: Array, dtype: str) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -21,7 +21,7 @@ from sidelight_engines.graph.functions import register_functions
 from sidelight_engines.runtime.bounds import finite_proofs
 from sidelight_engines.runtime.feeds import checked_feed, run_in_chunks
 from sidelight_engines.runtime.greatest import with_doubts
-from sidelight_engines.runtime.runtime import Array, ForwardPass, Lanes, RuntimeKind
+from sidelight_engines.runtime.runtime import Array, ForwardPass, Lanes, RuntimeKind, SummingPass, sum_up
 from sidelight_engines.runtime.tensorflow_greatest import greatest_values
 
 logger = logging.getLogger(__name__)
@@ -93,8 +93,10 @@ class TensorFlowRuntime:
         self._frozen = frozen
         self._lanes = 1 if threads == 1 else _LANES
         self._lock = threading.Lock()
-        self._passes: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], _TensorFlowForwardPass] = OrderedDict()
+        self._passes: OrderedDict[tuple[tuple[str, ...], ...], ForwardPass] = OrderedDict()
         self._nodes = {node.name: node for node in frozen.graph_def.node}
+        placeholders = [self._nodes[name.partition(":")[0]].attr["shape"].shape for name in frozen.inputs.values()]
+        self._fixed_batch = any(shape.dim and shape.dim[0].size >= 0 for shape in placeholders)
         if threads is not None:
             _limit_threads(threads)
 
@@ -136,28 +138,90 @@ class TensorFlowRuntime:
         return Lanes(self._forward(tuple(tensors), tuple(greatest)), self._lanes)
 
     def _forward(self, tensors: tuple[str, ...], greatest: tuple[str, ...]) -> ForwardPass:
-        for tensor in (*tensors, *greatest):
+        self._require((*tensors, *greatest))
+        key = tensors, greatest, ("forward",)
+        return self._cached(key, lambda: _TensorFlowForwardPass(self._frozen, self._nodes, tensors, greatest))
+
+    def _require(self, tensors: Sequence[str]) -> None:
+        for tensor in tensors:
             if self._frozen.tensor(tensor).partition(":")[0] not in self._nodes:
                 raise UnknownLayer("tensors", tensor, get_close_matches(tensor, self._nodes, n=3))
+
+    def _cached(self, key: tuple[tuple[str, ...], ...], make: Callable[[], ForwardPass]) -> ForwardPass:
         # The lock is held while a function is traced, so that two threads never trace the same one.
         with self._lock:
-            wanted = tensors, greatest
-            found = self._passes.get(wanted)
+            found = self._passes.get(key)
             if found is None:
-                found = _TensorFlowForwardPass(self._frozen, self._nodes, tensors, greatest)
-                self._passes[wanted] = found
+                found = self._passes[key] = make()
                 if len(self._passes) > _TRACED_FUNCTIONS:
                     self._passes.popitem(last=False)
-            self._passes.move_to_end(wanted)
+            self._passes.move_to_end(key)
             return found
+
+    def summing(self, summed: Sequence[str], fetched: Sequence[str], *, side_by_side: bool) -> SummingPass:
+        """Prepares a forward pass that sums up within TensorFlow where all weights are equal; see `Runtime.summing`.
+
+        Args:
+            summed: as of `Runtime.summing`.
+            fetched: likewise.
+            side_by_side: likewise; it changes nothing here.
+
+        Raises:
+            UnknownLayer: as `forward`.
+        """
+        sums, rest = tuple(summed), tuple(fetched)
+        self._require((*sums, *rest))
+
+        def run(inputs: Mapping[str, Array], weights: Array) -> tuple[list[Array], list[Array]]:
+            if self._fixed_batch or np.any(weights != weights[0]):
+                # Matrix products take longer than NumPy, and products with all rows longer still.
+                return sum_up(self.forward((*sums, *rest)), len(sums))(inputs, weights)
+            part = len(sums), len(weights)
+            forward = self._cached(
+                (sums, rest, ("sums", str(len(weights)))),
+                lambda: _TensorFlowForwardPass(self._frozen, self._nodes, (*sums, *rest), (), part),
+            )
+            values = forward(inputs)
+            return [rows * rows.dtype.type(weights[0]) for rows in values[: len(sums)]], values[len(sums) :]
+
+        return run
+
+    def segment(self, given: Sequence[str], tensors: Sequence[str], *, side_by_side: bool) -> ForwardPass:
+        """Prepares the part of the graph between some tensors and others; see `Runtime.segment`.
+
+        Args:
+            given: as of `Runtime.segment`.
+            tensors: likewise.
+            side_by_side: likewise; it changes nothing here.
+
+        Raises:
+            UnknownLayer: as `forward`.
+        """
+        begin, end = tuple(given), tuple(tensors)
+        self._require((*begin, *end))
+        return self._cached((begin, end, ("segment",)), lambda: _TensorFlowSegment(self._frozen, begin, end))
 
 
 class _TensorFlowForwardPass:
     """A forward pass through one traced function."""
 
     def __init__(
-        self, frozen: FrozenGraph, nodes: Mapping[str, Any], tensors: tuple[str, ...], greatest: tuple[str, ...]
+        self,
+        frozen: FrozenGraph,
+        nodes: Mapping[str, Any],
+        tensors: tuple[str, ...],
+        greatest: tuple[str, ...] = (),
+        sums: tuple[int, int] = (0, 1),
     ) -> None:
+        """Traces the function.
+
+        Args:
+            frozen: the graph.
+            nodes: its nodes by name.
+            tensors: what is fetched.
+            greatest: tensors of which the greatest values over positions are fetched.
+            sums: of how many of `tensors`, from the first, sums over rows are fetched, and of how many rows each.
+        """
         import tensorflow as tf
 
         self._greatest = len(greatest)
@@ -177,9 +241,10 @@ class _TensorFlowForwardPass:
         def compute(*values: Any) -> list[Any]:
             inputs = dict(zip(self._names, values, strict=True))
             found = import_frozen(frozen, inputs, (*tensors, *greatest))
-            wanted = found[len(tensors) :]
+            plain, wanted = found[: len(tensors)], found[len(tensors) :]
+            summed = [_sums(value, sums[1]) for value in plain[: sums[0]]]
             pooled = greatest_values(wanted)
-            return [*found[: len(tensors)], *pooled, *finite_proofs(values, wanted, pooled)]
+            return [*summed, *plain[sums[0] :], *pooled, *finite_proofs(values, wanted, pooled)]
 
         signature = [tf.TensorSpec(shape, dtype) for shape, dtype in zip(shapes, types, strict=True)]
         self._function = tf.function(compute, autograph=False, input_signature=signature).get_concrete_function()
@@ -214,6 +279,53 @@ class _TensorFlowForwardPass:
             problem = f"the model can not be run on them: {error.message.partition(chr(10))[0]}"
             raise InvalidField("inputs", problem, "check their shapes") from error
         return [np.asarray(tensor) for tensor in fetched]
+
+
+class _TensorFlowSegment:
+    """A forward pass through a part of a graph."""
+
+    def __init__(self, frozen: FrozenGraph, given: tuple[str, ...], tensors: tuple[str, ...]) -> None:
+        import tensorflow as tf
+
+        with tf.Graph().as_default() as graph:
+            tf.graph_util.import_graph_def(frozen.graph_def, name="")
+        begin = [graph.get_tensor_by_name(frozen.tensor(name)) for name in given]
+        self._given = given
+
+        def compute(*values: Any) -> list[Any]:
+            constants = {tensor.name: value for tensor, value in zip(begin, values, strict=True)}
+            return import_frozen(frozen, {}, tensors, constants=constants)
+
+        signature = [tf.TensorSpec(_any_length(tensor.shape), tensor.dtype) for tensor in begin]
+        self._function = tf.function(compute, autograph=False, input_signature=signature).get_concrete_function()
+        self._types = [tensor.dtype.as_numpy_dtype for tensor in begin]
+
+    def __call__(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """Evaluates the part.
+
+        Args:
+            inputs: name of a given tensor -> its values, axis 0 the batch.
+
+        Returns:
+            One read-only array per fetched tensor, in order.
+        """
+        import tensorflow as tf
+
+        values = [np.asarray(inputs[name], kind) for name, kind in zip(self._given, self._types, strict=True)]
+        return [np.asarray(tensor) for tensor in self._function(*map(tf.convert_to_tensor, values))]
+
+
+def _sums(tensor: Any, each: int) -> Any:
+    """(sums * each, ...) -> (sums, ...)."""
+    import tensorflow as tf
+
+    grouped = tf.concat([[-1, each], tf.shape(tensor)[1:]], axis=0)
+    return tf.reduce_sum(tf.reshape(tensor, grouped), axis=1)
+
+
+def _any_length(shape: Any) -> Any:
+    """A shape whose first axis has any length."""
+    return shape if not shape.rank else [None, *shape.as_list()[1:]]
 
 
 def _limit_threads(threads: int) -> None:

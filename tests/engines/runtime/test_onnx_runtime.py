@@ -165,3 +165,31 @@ def test_lanes_give_from_many_threads_what_one_pass_gives(threads: int, lanes: i
     for position, tensor in enumerate(["z", "p"]):
         values = np.concatenate([part[position] for part in parts])
         np.testing.assert_allclose(values, _expected(x)[tensor], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [np.full(5, 0.2), np.linspace(-1, 2, 5)])
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_sums_over_rows_are_made_within_the_session(weights: np.ndarray, side_by_side: bool) -> None:
+    x = RANDOM.standard_normal((15, 4)).astype(np.float32)
+    expected = _expected(x)
+    summing = OnnxRuntime(_model()).summing(["z"], ["p"], side_by_side=side_by_side)
+    (sums,), (rows,) = summing({"x": x}, weights)
+    np.testing.assert_allclose(
+        sums, np.einsum("s,isf->if", weights, expected["z"].reshape(3, 5, -1)), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(rows, expected["p"], rtol=1e-5, atol=1e-6)
+
+
+def test_a_segment_runs_from_the_tensors_given() -> None:
+    z = RANDOM.standard_normal((3, *_expected(np.zeros((1, 4), np.float32))["z"].shape[1:])).astype(np.float32)
+    (found,) = OnnxRuntime(_model()).segment(["z"], ["p"], side_by_side=False)({"z": z})
+    powers = np.exp(z - z.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(found, powers / powers.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_an_unknown_tensor_of_a_segment_or_a_sum_is_named() -> None:
+    runtime = OnnxRuntime(_model())
+    with pytest.raises(UnknownLayer):
+        runtime.segment(["nothing"], ["p"], side_by_side=False)
+    with pytest.raises(UnknownLayer):
+        runtime.summing(["nothing"], [], side_by_side=False)

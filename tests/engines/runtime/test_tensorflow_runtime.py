@@ -228,3 +228,28 @@ def test_a_nodes_backward_rule_can_be_replaced(classic: SavedModel, networks: di
     gradient, below = differentiate(x)
     assert (below.numpy() < 0).any()
     np.testing.assert_array_equal(gradient.numpy(), 1.0)
+
+
+@pytest.mark.parametrize("weights", [np.full(3, 1 / 3), np.array([2.0, -1.0, 0.5])])
+def test_sums_over_rows_are_those_of_the_rows_fetched(
+    classic: SavedModel, networks: dict[str, Network], weights: np.ndarray
+) -> None:
+    runtime = TensorFlowRuntime(classic.frozen)
+    inner, last = classic.graph.layer("relu_1").tensor, classic.graph.layer("softmax").tensor
+    inputs = networks["classic"].instances(6)
+    rows, expected = runtime.forward([inner, last])(inputs)
+    (sums,), (fetched,) = runtime.summing([inner], [last], side_by_side=False)(inputs, weights)
+    np.testing.assert_allclose(
+        sums, np.einsum("s,is...->i...", weights, rows.reshape(2, 3, *rows.shape[1:])), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(fetched, expected, atol=1e-6)
+
+
+def test_a_segment_goes_on_from_the_tensors_given(classic: SavedModel, networks: dict[str, Network]) -> None:
+    runtime = TensorFlowRuntime(classic.frozen)
+    begin, end = classic.graph.layer("maxp_1").tensor, classic.graph.layer("conv_2").tensor
+    given, expected = runtime.forward([begin, end])(networks["classic"].instances(4))
+    (found,) = runtime.segment([begin], [end], side_by_side=True)({begin: given})
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    with pytest.raises(UnknownLayer):
+        runtime.segment(["nothing:0"], [end], side_by_side=True)
