@@ -34,6 +34,8 @@ class Replicas:
         self._rows = tf.stack([targets, instances, -1])
         # Made once: a graph of thousands of sums is traced and optimised faster with two constants than with thousands.
         self._last, self._third = tf.constant(-1), tf.constant(2)
+        self._ending_in: dict[int, Any] = {}
+        self._totals: dict[tuple[Any, BatchAxis], Any] = {}
 
     def meet(
         self, compute: Callable[..., Any], where: BatchAxis, relevance: Sequence[Any], forward: Sequence[Any]
@@ -90,6 +92,15 @@ class Replicas:
             where: the place of the instances in it.
             weights: one factor per position of the last axis; None for 1.
         """
+        if weights is not None:
+            return self._summed(relevance, where, weights)
+        # What one layer hands down another one takes: the same sum is asked for more than once.
+        key = relevance.ref(), where
+        if key not in self._totals:
+            self._totals[key] = self._summed(relevance, where, None)
+        return self._totals[key]
+
+    def _summed(self, relevance: Any, where: BatchAxis, weights: Any) -> Any:
         import tensorflow as tf
 
         last = relevance.shape[-1]
@@ -99,7 +110,8 @@ class Replicas:
             rows = tf.reshape(relevance, [-1, last])
             relevance = tf.reshape(tf.matmul(rows, tf.reshape(weights, [last, 1])), tf.shape(relevance)[:-1])
         elif where.axis == 0 and where.outer == 1 and relevance.shape.rank > 1 and (row := _row(relevance)):
-            relevance = tf.reduce_sum(tf.reshape(relevance, [-1, row]), axis=self._last)
+            rows = tf.reduce_sum(tf.reshape(relevance, self._ending(row)), axis=self._last)
+            return tf.reduce_sum(tf.cast(rows, tf.float64), axis=self._third)
         elif where.axis < relevance.shape.rank - 1 and last is not None and last <= _LONGEST_ROW:
             relevance = tf.reduce_sum(relevance, axis=self._last)
         if where.axis == 0 and where.outer == 1:
@@ -123,8 +135,16 @@ class Replicas:
         if len(lengths) > 2 and lengths[1] is not None and lengths[1] <= _LONGEST_ROW:
             relevance = tf.reduce_sum(relevance, axis=1)
         # The first axis may hold more than targets and instances, such as tokens.
-        apart = tf.reshape(tf.cast(relevance, tf.float64), [self.targets, self.instances, -1, lengths[-1]])
+        apart = tf.reshape(tf.cast(relevance, tf.float64), self._ending(lengths[-1]))
         return tf.reduce_sum(apart, axis=self._third)
+
+    def _ending(self, length: int) -> Any:
+        """The shape (T, n, -1, length); made once for each length."""
+        import tensorflow as tf
+
+        if length not in self._ending_in:
+            self._ending_in[length] = tf.stack([self.targets, self.instances, -1, length])
+        return self._ending_in[length]
 
     def apart(self, relevance: Any) -> Any:
         """Relevance whose batch axis is its first, as (T, n, ...)."""
