@@ -39,9 +39,8 @@ def by_sign_of_contribution(node: Node, step: LinearStep, rule: AlphaBeta, relev
 
     where = step.y_where
     renormalise = node.options.empty_branch is EmptyBranchPolicy.RENORMALISE
-    active = step.active_for(rule.ignore_bias)
-    if active is not None and step.nonnegative and not renormalise:
-        return _over_active(node, step, rule, relevance, active)
+    if step.nonnegative and not renormalise:
+        return _over_nonnegative(node, step, rule, relevance)
     contributions = Contributions(step)
     positive_sum, negative_sum = contributions.sums(rule.beta != 0 or renormalise)
     up, down = (None, None) if rule.ignore_bias else _bias_parts(step.bias)
@@ -65,34 +64,45 @@ def by_sign_of_contribution(node: Node, step: LinearStep, rule: AlphaBeta, relev
     return contributions.handed_back(node, s_positive, s_negative)
 
 
-def _over_active(node: Node, step: LinearStep, rule: AlphaBeta, relevance: Any, active: Any) -> Any:
-    """Where neither inputs nor sums are negative: the positive branch is never empty, and the sum is their difference.
+def _over_nonnegative(node: Node, step: LinearStep, rule: AlphaBeta, relevance: Any) -> Any:
+    """Where inputs are not negative: one product more than the sum itself gives both branches.
 
-    A sum of numbers that are not positive is not positive in whatever order it is rounded, so y > 0 says that one of
-    the positive branch is.
+    Where the sum is known to be positive, too, so is the positive branch: a sum of numbers that are not positive is not
+    positive in whatever order it is rounded.
     """
     where, weights, epsilon = step.y_where, step.weights, rule.epsilon
-    up, down = _bias_parts(step.bias)
+    up, down = (None, None) if rule.ignore_bias else _bias_parts(step.bias)
     positive = step.forward(weights.positive, up, epsilon)
-    s_positive = divided(node, where, relevance, positive)
+    active = step.active_for(rule.ignore_bias)
+    held = relevance
+    if active is None:
+        held = filled(node, where, relevance, positive - epsilon if epsilon > 0 else positive)
+        _book_lost(node, where, relevance, held, rule.alpha)
+    s_positive = divided(node, where, held, positive)
     book_shares(node, step, s_positive, epsilon, up, rule.alpha)
     if rule.beta == 0:
-        return by_input(node, step, step.x, step.back(s_positive, weights.positive))
+        return by_input(node, step, step.x, step.back_sum([(rule.alpha, s_positive, weights.positive)]))
     if Contributions(step).exact:
         negative = step.forward(weights.negative, down)
         held = filled(node, where, relevance, negative)
         s_negative = divided(node, where, held, negative + epsilon if epsilon > 0 else negative)
     else:
-        negative = positive - active
+        whole = active if active is not None else step.z if rule.ignore_bias else step.y
+        negative = positive - whole
         # Both hold epsilon; what is left of the difference without it may be rounding.
         least = rounding(negative) * positive
         held = filled(node, where, relevance, negative - (least + epsilon if epsilon > 0 else least))
         s_negative = divided(node, where, held, negative)
     book_shares(node, step, s_negative, epsilon, down, -rule.beta)
-    lost = node.replicas.total(relevance, where) - node.replicas.total(held, where)
-    node.book_total("empty_branch", -rule.beta * lost)
+    _book_lost(node, where, relevance, held, -rule.beta)
     terms = [(rule.alpha, s_positive, weights.positive), (-rule.beta, s_negative, weights.negative)]
     return by_input(node, step, step.x, step.back_sum(terms))
+
+
+def _book_lost(node: Node, where: BatchAxis, relevance: Any, held: Any, weight: float) -> None:
+    """Books what an empty branch of a weight loses. Where nothing is, the sums are the same to the last bit."""
+    lost = node.replicas.total(relevance, where) - node.replicas.total(held, where)
+    node.book_total("empty_branch", weight * lost)
 
 
 def _bias_parts(bias: Any) -> tuple[Any, Any]:
