@@ -149,21 +149,23 @@ async def test_a_report_fits_a_phone(reports: Any, browser: Any, name: str) -> N
 @pytest.mark.parametrize("name", NAMES)
 async def test_every_figure_has_words_and_numbers_that_can_be_downloaded(reports: Any, browser: Any, name: str) -> None:
     async with opened(browser, reports[name][0]) as page:
-        figures = await page.locator("figure").all()
-        assert len(figures) >= 4
-        for figure in figures:
-            assert len(await figure.locator(".words").inner_text()) > 20
-            link = figure.locator("a.download")
-            async with page.expect_download() as started:
-                await link.click()
-            download = await started.value
-            rows = list(csv.reader(io.StringIO(Path(await download.path()).read_text("utf-8-sig"))))
-            assert download.suggested_filename.endswith(".csv")
-            assert len(rows) > 1
-            assert len({len(row) for row in rows}) == 1
+        count = await page.locator("figure").count()
+        assert count >= 4
         for image in await page.locator("img").all():
             assert len(await image.get_attribute("alt") or "") > 20
             assert await image.evaluate("image => image.naturalWidth") > 0
+    # Chromium holds the eleventh of many downloads from one tab back until somebody allows it.
+    for first in range(0, count, 8):
+        async with opened(browser, reports[name][0]) as page:
+            for figure in (await page.locator("figure").all())[first : first + 8]:
+                assert len(await figure.locator(".words").inner_text()) > 20
+                async with page.expect_download() as started:
+                    await figure.locator("a.download").click()
+                download = await started.value
+                rows = list(csv.reader(io.StringIO(Path(await download.path()).read_text("utf-8-sig"))))
+                assert download.suggested_filename.endswith(".csv")
+                assert len(rows) > 1
+                assert len({len(row) for row in rows}) == 1
 
 
 async def test_a_report_can_be_used_by_keyboard_alone(reports: Any, browser: Any) -> None:
