@@ -1,8 +1,8 @@
 """Is relevance conserved, and if not, where does it go?
 
-The measurement of iNNvestigate's issue 116, "LRP alpha beta is not conservative", asked of a Sidelight server: by
-several rules, how far the relevance of all pixels together misses the logit that it explains, and the ledger's account
-of it.
+The measurement that a user of iNNvestigate published as "LRP alpha beta is not conservative", asked of a Sidelight
+server: by several rules, how far the relevance of all pixels together misses the logit that it explains, and the
+ledger's account of it.
 
     python examples/conserved_relevance.py --images mnist --divisor 255 --model digits --out results
 """

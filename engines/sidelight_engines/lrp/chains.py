@@ -84,11 +84,9 @@ def find_chain(linear: LinearMap, view: GraphView) -> Chain:
         if len(readers) != 1:
             break
         op = readers[0]
-        if op.type in _NOTHING:
-            pass
-        elif _move(op, state, view):
+        if _move(op, state, view):
             state.moves.append(op)
-        else:
+        elif op.type not in _NOTHING:
             step = _affine(op, tensor, view)
             held = None if step is None else [_held(value, state, linear) for value in step]
             if held is None or any(value is None for value in held):

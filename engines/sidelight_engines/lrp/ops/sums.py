@@ -174,7 +174,7 @@ def _gamma(node: Node, terms: list[Any], made: Any, rule: Gamma, along: Any) -> 
         # relu(sign x) is the part of x that has the sum's own sign.
         return term + gamma * sign * tf.nn.relu(sign * term)
 
-    whole = tf.add_n([favoured(tf.broadcast_to(term, tf.shape(made))) for term in terms])
+    whole = tf.add_n([favoured(_full(term, made)) for term in terms])
     s = stabilised(node, where, relevance, whole, rule.epsilon)
     return [along(s, favoured) for _ in terms]
 
@@ -183,7 +183,7 @@ def _alpha_beta(node: Node, terms: list[Any], made: Any, rule: AlphaBeta, along:
     import tensorflow as tf
 
     where, relevance = node.where(node.op.outputs[0]), node.relevance
-    full = [tf.broadcast_to(term, tf.shape(made)) for term in terms]
+    full = [_full(term, made) for term in terms]
     up, down = tf.add_n([tf.nn.relu(term) for term in full]), tf.add_n([tf.nn.relu(-term) for term in full])
     alpha, beta = tf.constant(rule.alpha, made.dtype), tf.constant(rule.beta, made.dtype)
     if node.options.empty_branch is EmptyBranchPolicy.RENORMALISE:
