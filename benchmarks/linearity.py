@@ -206,7 +206,7 @@ class Benchmark:
     def _alibi(self, case: dict[str, Any], x: Array, name: str) -> Callable[[], float]:
         file = self.folder / f"{name}.npz"
         np.savez(file, x=x, references=self.references, range=np.array([[0.0, 1.0]] * int(np.prod(x.shape[1:]))))
-        complete = {"method": "grid", "samples": SAMPLES, "data": str(file)} | case
+        complete = {"method": "grid", "call": "signature", "samples": SAMPLES, "data": str(file)} | case
 
         def run() -> float:
             if self.reference is None:
@@ -223,30 +223,34 @@ class Benchmark:
             "signatures": ["serving_default"],
             "model_types": ["classifier"],
         }
+        example = "alibi as its example calls a model, by Keras' predict"
         contenders: dict[str, Callable[[], float | None]] = {
             "ours": self._ours("saved_model", self.x),
+            example: self._alibi(case | {"call": "predict"}, self.x, "output"),
             "alibi by 1,024 rows": self._alibi(case | {"batch": 1024}, self.x, "output"),
         }
         if _available_bytes() > 16 * 2**30:
             contenders["alibi in one batch"] = self._alibi(case | {"batch": 0}, self.x, "output")
         seconds = take_turns(contenders, self.setting.repetitions)
-        best = fastest(seconds, [name for name in contenders if name != "ours"])
-        found = ratio(seconds, best, "ours")
-        target, met = at_least(found, 2)
         medians = {name: statistics.median(values) for name, values in seconds.items()}
-        note = ", ".join(f"{name} {value:.2f} s" for name, value in medians.items() if name != "ours")
-        self.report.add(
-            Line(
-                f"{len(self.x)} images x {SAMPLES} samples, TensorFlow",
-                medians["ours"],
-                f"{best}, the same SavedModel",
-                medians[best],
-                found,
-                target,
-                met,
-                f"the fastest of: {note}",
+        bare = [name for name in contenders if name not in ("ours", example)]
+        note = ", ".join(f"{name} {medians[name]:.2f} s" for name in bare)
+        # Given the function of the SavedModel itself alibi does little but run it, as do we.
+        for name, told in ((example, ""), (fastest(seconds, bare), f"given the bare function, the fastest of: {note}")):
+            found = ratio(seconds, name, "ours")
+            target, met = at_least(found, 2)
+            self.report.add(
+                Line(
+                    f"{len(self.x)} images x {SAMPLES} samples, TensorFlow",
+                    medians["ours"],
+                    f"{name}, the same SavedModel",
+                    medians[name],
+                    found,
+                    target,
+                    met,
+                    told,
+                )
             )
-        )
 
     def _layers(self) -> None:
         if self.reference is None:

@@ -1,9 +1,9 @@
 """Times alibi's linearity measure. Runs in the reference environment; see `harness.Reference`.
 
-It is given the direct call: a signature of the SavedModel, with neither Keras' predict nor conversions
-between. Each line of input is a case: `data` (an .npz with `x`, `references`, `range`), `model`, `signatures`
-(measured one after another), `method`, `model_types`, `samples`, and `batch`, the most rows per call of the
-model (0: all at once, as alibi calls it).
+Each line of input is a case: `data` (an .npz with `x`, `references`, `range`), `model`, `signatures` (measured one
+after another), `method`, `model_types`, `samples`, and `call`, how the model is called: `predict` is Keras'
+method, as in alibi's own example, and `signature` is that of the SavedModel, with nothing between, at most `batch`
+rows at a time (0: all at once, as alibi calls it).
 """
 
 from __future__ import annotations
@@ -24,7 +24,20 @@ def loaded(path: str) -> Any:
     return tf.saved_model.load(path)
 
 
-def predictor(path: str, signature: str, batch: int) -> Any:
+@cache
+def keras_model(path: str, signature: str, shape: tuple[int, ...]) -> Any:
+    import keras
+
+    given = keras.Input(shape)
+    made = keras.layers.TFSMLayer(path, call_endpoint=signature)(given)
+    return keras.Model(given, next(iter(made.values())) if isinstance(made, dict) else made)
+
+
+def by_predict(path: str, signature: str) -> Any:
+    return lambda x: keras_model(path, signature, x.shape[1:]).predict(x, verbose=0)
+
+
+def by_signature(path: str, signature: str, batch: int) -> Any:
     function = loaded(path).signatures[signature]
     (name,) = function.structured_input_signature[1]
 
@@ -43,8 +56,12 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
     found = {}
     start = time.perf_counter()
     for signature, model_type in zip(case["signatures"], case["model_types"], strict=True):
+        if case["call"] == "predict":
+            predictor = by_predict(case["model"], signature)
+        else:
+            predictor = by_signature(case["model"], signature, case["batch"])
         scores = linearity_measure(
-            predictor(case["model"], signature, case["batch"]),
+            predictor,
             x,
             feature_range=limits,
             method=case["method"],

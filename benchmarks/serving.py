@@ -52,13 +52,14 @@ def make_repository(folder: Path, models: Mapping[str, Path]) -> Path:
     """Lays models out for a server.
 
     Args:
-        folder: where the repository goes.
+        folder: where the repository goes; what one holds already is removed.
         models: name -> a SavedModel's folder or an ONNX file.
     """
     repository = folder / "repository"
+    # Models that an earlier run left would be served, too.
+    shutil.rmtree(repository, ignore_errors=True)
     for name, source in models.items():
         version = repository / name / "1"
-        shutil.rmtree(version, ignore_errors=True)
         if source.is_dir():
             shutil.copytree(source, version)
         else:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
+from sidelight_engines.control import Control
 from sidelight_engines.errors import MemoryLimitExceeded
 from sidelight_engines.graph.graph import Graph
 from sidelight_engines.linearity.measurement import Evaluated
@@ -18,6 +20,9 @@ from sidelight_engines.linearity.targets import Target, Values
 from sidelight_engines.runtime.runtime import Array, Runtime, RuntimeKind
 
 _ROWS = {RuntimeKind.ONNX_RUNTIME: 64, RuntimeKind.TENSORFLOW: 256}  # See `Chunking`.
+# Where a row leaves little behind, what several passes give is summed up together: NumPy takes about as long for each.
+_PASSES = 4
+_LITTLE_BYTES = 2**14
 _FEWEST_ROWS = 3  # An instance, a sample and their superposition.
 _PROBE_ROWS = (2, 3)  # Two lengths, so that a fixed axis of one of them is not taken for the batch.
 
@@ -29,7 +34,7 @@ class Evaluator:
         targets: what is measured: the plan's targets but for layers that turn out to hold no row per instance.
         notices: tells of those that were left out.
         lanes: how many forward passes to run at a time.
-        capacity: the most rows per forward pass.
+        capacity: the most rows to fetch at a time.
         forward_rows: rows that were sent through the model so far.
         spacings: eps of each target.
         shapes: of a row of each target, once some were interpreted.
@@ -42,10 +47,21 @@ class Evaluator:
         graph: the model.
         runtime: evaluates it.
         chunking: how the work is cut into forward passes.
+        control: asked for a stop between forward passes.
         side_by_side: whether there is work for several forward passes at a time.
     """
 
-    def __init__(self, plan: Plan, graph: Graph, runtime: Runtime, chunking: Chunking, *, side_by_side: bool) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        graph: Graph,
+        runtime: Runtime,
+        chunking: Chunking,
+        control: Control,
+        *,
+        side_by_side: bool,
+    ) -> None:
+        self._control = control
         self._spec = plan.spec
         self._shape = plan.instance_shape
         self._side_by_side = side_by_side
@@ -53,20 +69,25 @@ class Evaluator:
         self.forward_rows = 0
         self.targets = plan.targets
         self.notices: tuple[Notice, ...] = ()
+        most = _ROWS[runtime.kind] if chunking.rows is None else chunking.rows
+        self._pass_rows = max(most, _FEWEST_ROWS)
         self._prepare(runtime)
         row_bytes = self._row_bytes(graph)
         if row_bytes is None:
             row_bytes = self._probe(plan, runtime)
-        most = _ROWS[runtime.kind] if chunking.rows is None else chunking.rows
         rows = min(most, chunking.memory_bytes // row_bytes)
         if rows < _FEWEST_ROWS <= most:
             raise MemoryLimitExceeded(
                 _FEWEST_ROWS * row_bytes, chunking.memory_bytes, "measure fewer layers at a time, or grant more"
             )
-        self.capacity = max(rows, _FEWEST_ROWS)
+        self._pass_rows = max(rows, _FEWEST_ROWS)
         self.memory_bytes = chunking.memory_bytes
         self.row_bytes = row_bytes
         self.input_bytes = self._input_bytes()
+        self.capacity = self._pass_rows
+        little = row_bytes - self.input_bytes <= _LITTLE_BYTES
+        if little and chunking.rows is None and runtime.kind is RuntimeKind.ONNX_RUNTIME:
+            self.capacity *= max(1, min(_PASSES, chunking.memory_bytes // row_bytes // self._pass_rows))
         self.spacings = [0.0] * len(self.targets)
         self.shapes: list[tuple[int, ...]] = [()] * len(self.targets)
 
@@ -78,7 +99,16 @@ class Evaluator:
     def fetch(self, rows: Array) -> list[Array]:
         """Evaluates rows, (rows, features); returns one array per fetched tensor."""
         self.count(len(rows))
-        return self._forward({self._spec.name: rows.reshape(len(rows), *self._shape)})
+        feed = rows.reshape(len(rows), *self._shape)
+        passes = -(-len(rows) // self._pass_rows)
+        if passes == 1:
+            return self._forward({self._spec.name: feed})
+        edges = [len(rows) * number // passes for number in range(passes + 1)]
+        parts = []
+        for first, stop in pairwise(edges):
+            self._control.checkpoint()
+            parts.append(self._forward({self._spec.name: feed[first:stop]}))
+        return [np.concatenate(tensor) for tensor in zip(*parts, strict=True)]
 
     def interpret(self, fetched: list[Array], rows: int) -> Evaluated:
         """Turns fetched tensors of some rows into the numbers that are measured.

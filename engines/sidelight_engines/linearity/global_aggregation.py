@@ -71,16 +71,16 @@ class GlobalAggregation:
     def _sum_up(self, evaluated: Evaluated, count: int, start: int, stop: int) -> tuple[list[Array], list[Array]]:
         """The superposed outputs of the samples at the head of what was evaluated, and the size of what was rounded.
 
-        The size is taken from the first and the last sample of each instance, which for neighbours are the nearest and
-        the farthest: another pass over all outputs would take as long as the sum itself.
+        The size is taken from the last sample of each instance: another pass over all outputs would take as long as the
+        sum itself.
         """
         each = stop - start
         done: dict[int, tuple[Array, Array]] = {}
         for values in evaluated:
             if id(values) not in done:
                 outputs = values.numbers[: count * each].reshape(count, each, -1)
-                ends = [values.sizes(slice(end, count * each, each)) for end in (0, each - 1)]
-                done[id(values)] = self._superpose(outputs, start, stop), self._total_size * np.maximum(*ends)
+                size = self._total_size * values.sizes(slice(each - 1, count * each, each))
+                done[id(values)] = self._superpose(outputs, start, stop), size
         found = [done[id(values)] for values in evaluated]
         return [part for part, _ in found], [size for _, size in found]
 
@@ -115,8 +115,9 @@ class GlobalAggregation:
             if found is None:
                 with np.errstate(invalid="ignore"):
                     difference = norms(sums[target] - values.numbers[ends])
-                size = np.maximum(rounded[target], values.sizes(ends))
-                found = done[id(values)] = np.stack([difference, norms(sums[target]), size], axis=1)
+                magnitude = norms(sums[target])
+                size = np.maximum.reduce([rounded[target], magnitude, values.sizes(ends)])
+                found = done[id(values)] = np.stack([difference, magnitude, size], axis=1)
             self._m.require_finite(found, target, first)
             scores.append(Scores(found[:, 0], found[:, 1], found[:, 2], None))
         return scores

@@ -80,12 +80,12 @@ def measure_linearity(
     plan = make_plan(graph, instances, instances_field, parameters)
     sampler, notices = make_sampler(plan, control, chunking.memory_bytes)
     several = len(instances) > 1
-    evaluator = Evaluator(plan, graph, runtime, chunking, side_by_side=several)
+    evaluator = Evaluator(plan, graph, runtime, chunking, control, side_by_side=several)
     superposition = _superposition(plan, graph, runtime, evaluator, side_by_side=several)
     lanes = _lanes(plan, sampler, evaluator, control, len(instances), superposition)
     if several and not lanes:
         # Each instance takes several passes, which wait for each other.
-        evaluator = Evaluator(plan, graph, runtime, chunking, side_by_side=False)
+        evaluator = Evaluator(plan, graph, runtime, chunking, control, side_by_side=False)
         lanes = _lanes(plan, sampler, evaluator, control, len(instances), None)
     aggregator = lanes[0].aggregation
     # As many for each lane: the last ones would wait for each other's leftovers otherwise.
@@ -150,7 +150,7 @@ def _lanes(
     parameters = plan.parameters
     rows = evaluator.capacity
     if superposition is not None:
-        most = min(instances, most_instances(evaluator, parameters.samples))
+        most = min(instances, most_instances(evaluator, superposition, parameters.samples))
         rows = max(rows, most * (parameters.samples + 1))
     measurement = Measurement(
         instances=plan.instances,

@@ -1,7 +1,7 @@
 """The global aggregation where layers are affine in others.
 
-Three rows of each instance are evaluated at every layer: the first and the last sample, which tell what was rounded,
-and the superposition. Of the other samples only what `Superposition` needs is.
+Two rows of each instance are evaluated at every layer: the last sample, which tells what was rounded, and the
+superposition. Of the other samples only what `Superposition` needs is.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ FEWEST_SAMPLES = 4
 _CACHED = 2**17
 
 
-def most_instances(evaluator: Evaluator, samples: int) -> int:
-    """The most instances whose three rows fit into a forward pass, and whose rows and results into memory."""
-    three = evaluator.capacity // 3
-    # The three rows and the sum at every layer, and the samples.
-    each = 4 * evaluator.row_bytes + (samples + 1) * evaluator.input_bytes
-    return max(1, min(three, evaluator.memory_bytes // each))
+def most_instances(evaluator: Evaluator, superposition: Superposition, samples: int) -> int:
+    """The most instances whose two rows fit into a forward pass, and whose rows and results into memory."""
+    two = superposition.rows // 2
+    # The two rows and the sum at every layer, and the samples.
+    each = 3 * evaluator.row_bytes + (samples + 1) * evaluator.input_bytes
+    return max(1, min(two, evaluator.memory_bytes // each))
 
 
 class SuperposedAggregation(GlobalAggregation):
@@ -37,12 +37,12 @@ class SuperposedAggregation(GlobalAggregation):
     Args:
         measurement: the task, without repeats; the samples of an instance and one more row fit into a forward pass.
         superposition: superposes the outputs of samples.
-        evaluator: evaluates the three rows of each instance; it is asked for shapes here.
+        evaluator: evaluates the two rows of each instance; it is asked for shapes here.
     """
 
     def __init__(self, measurement: Measurement, superposition: Superposition, evaluator: Evaluator) -> None:
         super().__init__(measurement)
-        self.instances_per_group = most_instances(evaluator, measurement.samples)
+        self.instances_per_group = most_instances(evaluator, superposition, measurement.samples)
         self._superposition = superposition
         self._evaluator = evaluator
 
@@ -55,15 +55,11 @@ class SuperposedAggregation(GlobalAggregation):
         m.buffer[taken : taken + count] = self._weigh(drawn, 0, m.samples, np.dtype(np.float64))
         samples = m.buffer[:taken].reshape(count, m.samples, -1)
         superposed = m.buffer[taken : taken + count]
-        evaluated = yield np.concatenate([samples[:, 0], samples[:, -1], superposed])
+        evaluated = yield np.concatenate([samples[:, -1], superposed])
         moved = self._superposition.division.moved
-        ends = {
-            target: (values.numbers[:count], values.numbers[count : 2 * count])
-            for target, values in enumerate(evaluated)
-            if target not in moved
-        }
-        sums = self._superposition.superpose(samples, ends, superposed, self._evaluator.shapes, m.control.checkpoint)
-        self._evaluator.count(taken - 2 * count)
+        last = {target: values.numbers[:count] for target, values in enumerate(evaluated) if target not in moved}
+        sums = self._superposition.superpose(samples, last, superposed, self._evaluator.shapes, m.control.checkpoint)
+        self._evaluator.count(taken - count)
         scores = {target: self._score(sums[target], evaluated[target], count) for target in sums}
         if all(np.isfinite(columns).all() for columns in scores.values()):
             found = [scores[moved.get(target, target)] for target in range(len(evaluated))]
@@ -87,16 +83,16 @@ class SuperposedAggregation(GlobalAggregation):
 
     def _score(self, superposed: Array, values: Values, count: int) -> Array:
         """L, the norm of the superposed outputs and the size of what was rounded, (3, instances)."""
-        found = np.empty((5, count))
-        rows = values.numbers.reshape(3, count, -1)
+        found = np.empty((4, count))
+        rows = values.numbers.reshape(2, count, -1)
         with np.errstate(over="ignore", invalid="ignore"):
             # A few instances after another: their rows stay in the cache.
             for part in _parts(count, rows.shape[2]):
-                found[:3, part] = norms(rows[:, part])
-                found[3, part] = norms(superposed[part])
-                found[4, part] = norms(superposed[part] - rows[2, part])
-        first, last, end = found[:3] + values.hidden.reshape(3, count)
-        return np.stack([found[4], found[3], np.maximum(self._total_size * np.maximum(first, last), end)])
+                found[:2, part] = norms(rows[:, part])
+                found[2, part] = norms(superposed[part])
+                found[3, part] = norms(superposed[part] - rows[1, part])
+        last, end = found[:2] + values.hidden.reshape(2, count)
+        return np.stack([found[3], found[2], np.maximum.reduce([self._total_size * last, found[2], end])])
 
 
 def _parts(count: int, size: int) -> list[slice]:

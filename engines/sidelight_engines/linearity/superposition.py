@@ -92,6 +92,7 @@ class Superposition:
 
     Attributes:
         division: what becomes of each target.
+        rows: the most rows of a forward pass.
 
     Args:
         division: of the targets.
@@ -117,7 +118,7 @@ class Superposition:
         self.division = division
         self._targets = targets
         self._input, self._name, self._shape = inputs
-        self._rows = min(capacity, _ROWS[runtime.kind])
+        self.rows = min(capacity, _ROWS[runtime.kind])
         self._coefficients = coefficients
         # What a constant term lacks beside the sum of the inputs.
         self._lacking = fsum(coefficients.tolist()) - 1
@@ -137,7 +138,7 @@ class Superposition:
     def superpose(
         self,
         samples: Array,
-        ends: Mapping[int, tuple[Array, Array]],
+        last: Mapping[int, Array],
         superposed: Array,
         shapes: Sequence[tuple[int, ...]],
         checkpoint: Callable[[], None],
@@ -146,7 +147,7 @@ class Superposition:
 
         Args:
             samples: of the input's type, (instances, samples, features).
-            ends: target -> its outputs for the first and for the last sample, (instances, size) each.
+            last: target -> its outputs for the last sample, (instances, size).
             superposed: sum_s a_s v_s, of the input's type, (instances, features).
             shapes: for each target the shape of its rows.
             checkpoint: called before each forward pass.
@@ -155,29 +156,28 @@ class Superposition:
             Position of the target -> (instances, size). They may hold infinity where a sum leaves the range of its
             type.
         """
-        count, each = samples.shape[0], samples.shape[1] - 2
+        count, each = samples.shape[0], samples.shape[1] - 1
         sums = {
-            position: np.empty((count, int(np.prod(shapes[position]))), ends[position][0].dtype)
+            position: np.empty((count, int(np.prod(shapes[position]))), last[position].dtype)
             for position in (*self.division.summed, *self.division.fetched)
         }
-        passes = -(-count // max(1, self._rows // each))
+        passes = -(-count // max(1, self.rows // each))
         edges = [count * number // passes for number in range(passes + 1)]
         for first, stop in pairwise(edges):
             checkpoint()
-            inner = np.ascontiguousarray(samples[first:stop, 1:-1]).reshape(-1, *self._shape)
+            inner = np.ascontiguousarray(samples[first:stop, :-1]).reshape(-1, *self._shape)
             for position, values in self._sum(inner).items():
                 sums[position][first:stop] = values
         with np.errstate(over="ignore", invalid="ignore"):
             for position, whole in sums.items():
-                low, high = self._coefficients[[0, -1]].astype(whole.dtype)
+                weight = self._coefficients[-1].astype(whole.dtype)
                 # Row by row: what is in the cache takes less time than new memory.
-                for row, first_row, last_row in zip(whole, *ends[position], strict=True):
-                    row += low * first_row
-                    row += high * last_row
+                for row, last_row in zip(whole, last[position], strict=True):
+                    row += weight * last_row
         return sums | self._follow(sums, superposed, shapes)
 
     def _sum(self, rows: Array) -> dict[int, Array]:
-        weights = self._coefficients[1:-1]
+        weights = self._coefficients[:-1]
         summed, fetched = self._summing({self._name: rows}, weights)
         found = {
             position: values.reshape(len(values), -1)

@@ -171,7 +171,7 @@ def test_exact_log_probabilities_are_measured_beside(models: dict[str, Opened], 
     assert_same(measure_linearity(*models[name], x, parameters), every_row(models[name], x, parameters))
 
 
-def test_only_three_rows_of_an_instance_are_fetched_at_every_layer(
+def test_only_two_rows_of_an_instance_are_fetched_at_every_layer(
     models: dict[str, Opened], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph, runtime = models["onnx"]
@@ -189,7 +189,7 @@ def test_only_three_rows_of_an_instance_are_fetched_at_every_layer(
 
     monkeypatch.setattr(runtime, "lanes", watched)
     measure_linearity(graph, runtime, images(models["onnx"], 5), PARAMETERS)
-    assert sum(lengths) == 15
+    assert sum(lengths) == 10
 
 
 def test_an_instance_whose_outputs_are_no_numbers_is_named(models: dict[str, Opened]) -> None:
