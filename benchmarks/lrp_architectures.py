@@ -38,7 +38,7 @@ from sidelight_engines.lrp import (
     passes,
     propagate_relevance,
 )
-from sidelight_engines.lrp.program import LrpProgram
+from sidelight_engines.lrp.running.program import LrpProgram
 from sidelight_engines.model import Model, open_model
 
 from benchmarks.architectures import Architecture, application, build

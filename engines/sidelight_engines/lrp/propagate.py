@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sidelight_engines.control import Control
-from sidelight_engines.lrp.gradients import attribute_by_gradients
+from sidelight_engines.lrp.gradients.methods import attribute_by_gradients
 from sidelight_engines.lrp.parameters import Chunking, GradientMethod, LrpParameters
-from sidelight_engines.lrp.passes import RelevancePasses
-from sidelight_engines.lrp.prepared import find_output, prepare
-from sidelight_engines.lrp.quality import with_quality
-from sidelight_engines.lrp.request import make_request
+from sidelight_engines.lrp.quality.checks import with_quality
+from sidelight_engines.lrp.request.resolved import make_request
+from sidelight_engines.lrp.request.validation import check_parameters
 from sidelight_engines.lrp.result import LrpResult
-from sidelight_engines.lrp.validation import check_parameters
+from sidelight_engines.lrp.running.passes import RelevancePasses
+from sidelight_engines.lrp.structure.prepared import find_output, prepare
 from sidelight_engines.model import Model
 from sidelight_engines.runtime.runtime import Array
 

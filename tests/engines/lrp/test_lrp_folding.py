@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from sidelight_engines.lrp.folding import fold_affine
+from sidelight_engines.lrp.structure.folding import fold_affine
 
 RANDOM = np.random.default_rng(5)
 

@@ -19,7 +19,7 @@ from sidelight_engines.lrp import (
     TargetValue,
     propagate_relevance,
 )
-from sidelight_engines.lrp.measures import entropy, gini
+from sidelight_engines.lrp.quality.concentration import entropy, gini
 from tiny_models import saved_model
 
 W1 = np.array([[1.0, -2.0, 0.5], [0.5, 1.0, -1.0]])

@@ -13,7 +13,6 @@ from sidelight_engines.lrp.distribution.epsilon import by_epsilon, by_sign
 from sidelight_engines.lrp.distribution.gamma import by_gamma
 from sidelight_engines.lrp.distribution.step import LinearStep, divided, stabilised
 from sidelight_engines.lrp.distribution.weights_alone import by_box, by_number, by_square
-from sidelight_engines.lrp.node import Node
 from sidelight_engines.lrp.rules import (
     AlphaBeta,
     AlphaBetaX,
@@ -28,6 +27,7 @@ from sidelight_engines.lrp.rules import (
     WSquare,
     ZBox,
 )
+from sidelight_engines.lrp.walk.node import Node
 
 __all__ = ["LinearStep", "distribute", "divided", "filled", "stabilised"]
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sidelight_engines.lrp.batch_axis import BatchAxis
 from sidelight_engines.lrp.distribution.contributions import Contributions, rounding, where_positive
 from sidelight_engines.lrp.distribution.step import LinearStep, book_shares, by_input, divided
-from sidelight_engines.lrp.node import Node
 from sidelight_engines.lrp.parameters import EmptyBranchPolicy
 from sidelight_engines.lrp.rules import AlphaBeta, AlphaBetaX
+from sidelight_engines.lrp.structure.batch_axis import BatchAxis
+from sidelight_engines.lrp.walk.node import Node
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidelight_engines.lrp.distribution.step import LinearStep, by_input
-from sidelight_engines.lrp.node import Node
+from sidelight_engines.lrp.walk.node import Node
 
 # Numbers that an output sums, up to which no difference is taken.
 _FEW = 128

@@ -12,8 +12,8 @@ from sidelight_engines.lrp.distribution.step import (
     divided,
     stabilised,
 )
-from sidelight_engines.lrp.node import Node
 from sidelight_engines.lrp.rules import Sign
+from sidelight_engines.lrp.walk.node import Node
 
 
 def by_epsilon(node: Node, step: LinearStep, epsilon: float, ignore_bias: bool, relevance: Any) -> Any:

@@ -6,8 +6,8 @@ from typing import Any
 
 from sidelight_engines.lrp.distribution.branches import filled
 from sidelight_engines.lrp.distribution.step import LinearStep, book_bias, book_shares, by_input, divided
-from sidelight_engines.lrp.node import Node
 from sidelight_engines.lrp.rules import Gamma
+from sidelight_engines.lrp.walk.node import Node
 
 
 def by_gamma(node: Node, step: LinearStep, rule: Gamma, relevance: Any) -> Any:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sidelight_engines.lrp.batch_axis import BatchAxis
-from sidelight_engines.lrp.maps import LinearMap
-from sidelight_engines.lrp.node import Node
-from sidelight_engines.lrp.weights import Weights
+from sidelight_engines.lrp.maps.linear_map import LinearMap
+from sidelight_engines.lrp.maps.weights import Weights
+from sidelight_engines.lrp.structure.batch_axis import BatchAxis
+from sidelight_engines.lrp.walk.node import Node
 
 # No sum of products is as small and yet not 0 up to rounding.
 _LEAST = 1e-30

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sidelight_engines.lrp.distribution.step import LinearStep, book_shares, stabilised
-from sidelight_engines.lrp.maps import ones_like_one
-from sidelight_engines.lrp.node import Node
+from sidelight_engines.lrp.maps.linear_map import ones_like_one
 from sidelight_engines.lrp.rules import Flat, WSquare, ZBox
+from sidelight_engines.lrp.walk.node import Node
 
 
 def by_square(node: Node, step: LinearStep, rule: WSquare, relevance: Any) -> Any:

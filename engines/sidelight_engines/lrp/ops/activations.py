@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sidelight_engines.lrp.node import Contributions, Node
 from sidelight_engines.lrp.ops.registry import Pattern, entry, part_of_pattern, pattern
-from sidelight_engines.lrp.view import GraphView
+from sidelight_engines.lrp.structure.view import GraphView
+from sidelight_engines.lrp.walk.node import Contributions, Node
 
 SINGLE = ("Abs", "Elu", "Erf", "Exp", "LeakyRelu", "Relu", "Relu6", "Selu", "Sigmoid", "Softplus", "Softsign", "Tanh")
 """Activations that are one operation."""

@@ -13,11 +13,11 @@ from __future__ import annotations
 from typing import Any
 
 from sidelight_engines.lrp.distribution import stabilised
-from sidelight_engines.lrp.node import Contributions, Node, wide
 from sidelight_engines.lrp.ops.movement import gradients
 from sidelight_engines.lrp.ops.products import is_gate
 from sidelight_engines.lrp.ops.registry import entry
 from sidelight_engines.lrp.parameters import AttentionRule
+from sidelight_engines.lrp.walk.node import Contributions, Node, wide
 
 
 @entry("Softmax")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from sidelight_engines.lrp.convolutions import (
+from sidelight_engines.lrp.maps.convolutions import (
     Convolution,
     DepthwiseConvolution,
     SplitConvolution,
     TransposedConvolution,
 )
-from sidelight_engines.lrp.maps import Einsum, LinearMap, MatMul
+from sidelight_engines.lrp.maps.linear_map import LinearMap
+from sidelight_engines.lrp.maps.products import Einsum, MatMul
 from sidelight_engines.lrp.ops.registry import linear_map
-from sidelight_engines.lrp.view import GraphView
+from sidelight_engines.lrp.structure.view import GraphView
 
 
 @linear_map("Conv2D", "Conv3D")

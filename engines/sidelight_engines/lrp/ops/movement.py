@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sidelight_engines.lrp.node import Contributions, Node, wide
 from sidelight_engines.lrp.ops.registry import entry
+from sidelight_engines.lrp.walk.node import Contributions, Node, wide
 
 _UNCHANGED = ("CheckNumerics", "EnsureShape", "Identity", "PreventGradient", "Snapshot", "StopGradient")
 

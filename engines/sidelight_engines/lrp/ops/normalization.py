@@ -16,9 +16,9 @@ import math
 from typing import Any
 
 from sidelight_engines.lrp.distribution import stabilised
-from sidelight_engines.lrp.node import Contributions, Node, wide
 from sidelight_engines.lrp.ops.registry import Pattern, entry, part_of_pattern, pattern
-from sidelight_engines.lrp.view import GraphView
+from sidelight_engines.lrp.structure.view import GraphView
+from sidelight_engines.lrp.walk.node import Contributions, Node, wide
 
 _ROOTS = frozenset({"Pow", "Rsqrt", "Sqrt"})
 _MEANS = frozenset({"Mean", "Sum"})

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sidelight_engines.lrp.maps import Average, LinearMap
-from sidelight_engines.lrp.node import Contributions, Node
+from sidelight_engines.lrp.maps.linear_map import Average, LinearMap
 from sidelight_engines.lrp.ops.movement import by_gradient
 from sidelight_engines.lrp.ops.registry import entry, linear_map
-from sidelight_engines.lrp.view import GraphView
+from sidelight_engines.lrp.structure.view import GraphView
+from sidelight_engines.lrp.walk.node import Contributions, Node
 
 
 @entry("MaxPool", "MaxPool3D", "MaxPoolV2")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sidelight_engines.lrp.node import Contributions, Node
 from sidelight_engines.lrp.ops.registry import entry
 from sidelight_engines.lrp.ops.sums import reduced
-from sidelight_engines.lrp.view import GraphView
+from sidelight_engines.lrp.structure.view import GraphView
+from sidelight_engines.lrp.walk.node import Contributions, Node
 
 _BOUNDED = frozenset({"Sigmoid", "Softmax"})
 _PASSES = frozenset(

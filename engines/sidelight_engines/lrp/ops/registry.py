@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sidelight_engines.lrp.maps import LinearMap
-from sidelight_engines.lrp.node import Contributions, Node
-from sidelight_engines.lrp.view import GraphView
+from sidelight_engines.lrp.maps.linear_map import LinearMap
+from sidelight_engines.lrp.structure.view import GraphView
+from sidelight_engines.lrp.walk.node import Contributions, Node
 
 Entry = Callable[[Node], Contributions]
 FindMap = Callable[[Any, GraphView], LinearMap | None]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sidelight_engines.lrp.node import Contributions, Node
 from sidelight_engines.lrp.ops.movement import counted
 from sidelight_engines.lrp.ops.registry import entry
+from sidelight_engines.lrp.walk.node import Contributions, Node
 
 
 @entry("Select", "SelectV2")

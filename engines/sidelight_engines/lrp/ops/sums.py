@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from sidelight_engines.lrp.distribution import divided, filled, stabilised
-from sidelight_engines.lrp.node import Contributions, Node, wide
 from sidelight_engines.lrp.ops.registry import entry
 from sidelight_engines.lrp.parameters import EmptyBranchPolicy
 from sidelight_engines.lrp.rules import AlphaBeta, Epsilon, Gamma, Norm, Pass
+from sidelight_engines.lrp.walk.node import Contributions, Node, wide
 
 
 @entry("Add", "AddN", "AddV2", "BiasAdd", "Sub")

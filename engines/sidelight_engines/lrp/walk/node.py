@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sidelight_engines.errors import OpProblem, UnsupportedOp
-from sidelight_engines.lrp.batch_axis import BatchAxis
-from sidelight_engines.lrp.ledger import Ledger
 from sidelight_engines.lrp.parameters import AttentionRule, EmptyBranchPolicy, LrpFallback
-from sidelight_engines.lrp.replicas import Replicas
 from sidelight_engines.lrp.result import AppliedRule
 from sidelight_engines.lrp.rules import Norm, Rule
-from sidelight_engines.lrp.view import GraphView
-from sidelight_engines.lrp.zeros import Zeros
+from sidelight_engines.lrp.structure.batch_axis import BatchAxis
+from sidelight_engines.lrp.structure.view import GraphView
+from sidelight_engines.lrp.walk.ledger import Ledger
+from sidelight_engines.lrp.walk.replicas import Replicas
+from sidelight_engines.lrp.walk.zeros import Zeros
 
 Contributions = list[tuple[Any, Any]]
 """What an operation hands down: (tensor that it reads, relevance)."""

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 
 from sidelight_engines.errors import InvalidField, MethodNotSupported
-from sidelight_engines.lrp.assignment import Assignment
-from sidelight_engines.lrp.node import Options, Walking, wide
 from sidelight_engines.lrp.parameters import (
     AttentionRule,
     EmptyBranchPolicy,
@@ -18,13 +16,15 @@ from sidelight_engines.lrp.parameters import (
     RuleMap,
     TargetValue,
 )
-from sidelight_engines.lrp.prepared import PreparedGraph
 from sidelight_engines.lrp.presets import PRESETS, LrpPreset
-from sidelight_engines.lrp.replicas import Replicas
+from sidelight_engines.lrp.request.start import StartKind, start_relevance
 from sidelight_engines.lrp.result import AppliedRule
-from sidelight_engines.lrp.start import StartKind, start_relevance
-from sidelight_engines.lrp.view import GraphView
-from sidelight_engines.lrp.walk import find_chains, walk
+from sidelight_engines.lrp.structure.prepared import PreparedGraph
+from sidelight_engines.lrp.structure.view import GraphView
+from sidelight_engines.lrp.walk.assignment import Assignment
+from sidelight_engines.lrp.walk.backward import find_chains, walk
+from sidelight_engines.lrp.walk.node import Options, Walking, wide
+from sidelight_engines.lrp.walk.replicas import Replicas
 from sidelight_engines.runtime.first_alone import FirstAlone
 from sidelight_engines.runtime.runtime import Array
 
@@ -265,7 +265,7 @@ def _nothing(tensor: Any, replicas: Replicas) -> Any:
     """The relevance of an input that none came to."""
     import tensorflow as tf
 
-    from sidelight_engines.lrp.batch_axis import BatchAxis
+    from sidelight_engines.lrp.structure.batch_axis import BatchAxis
 
     like = tensor if tensor.dtype.is_floating else tf.cast(tensor, tf.float32)
     return replicas.repeated(wide(tf.zeros_like(like)), BatchAxis(0))

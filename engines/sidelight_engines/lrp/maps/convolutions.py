@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sidelight_engines.lrp.maps import LinearMap
+from sidelight_engines.lrp.maps.linear_map import LinearMap
 from sidelight_engines.lrp.presets import LayerKind
-from sidelight_engines.lrp.view import GraphView
+from sidelight_engines.lrp.structure.view import GraphView
 from sidelight_engines.runtime.runtime import Array
 
 # From which on going back by phases was measured to be faster than the transpose.

@@ -7,8 +7,6 @@ from fnmatch import fnmatchcase
 
 from sidelight_engines.errors import InvalidField
 from sidelight_engines.graph.graph import Graph
-from sidelight_engines.lrp.chains import Chain
-from sidelight_engines.lrp.origins import Origins
 from sidelight_engines.lrp.parameters import (
     LayerPosition,
     Match,
@@ -20,7 +18,9 @@ from sidelight_engines.lrp.parameters import (
 )
 from sidelight_engines.lrp.presets import PRESETS, LrpPreset, Preset
 from sidelight_engines.lrp.rules import Norm, Rule
-from sidelight_engines.lrp.view import GraphView
+from sidelight_engines.lrp.structure.chains import Chain
+from sidelight_engines.lrp.structure.origins import Origins
+from sidelight_engines.lrp.structure.view import GraphView
 
 
 class Assignment:

@@ -20,13 +20,13 @@ import numpy as np
 from sidelight_engines.control import Control
 from sidelight_engines.errors import InvalidField, MemoryLimitExceeded, NonFiniteOutput, NonFiniteRelevance
 from sidelight_engines.linearity.result import Notice
-from sidelight_engines.lrp.explained import explain, spread_of
-from sidelight_engines.lrp.gradient_program import GradientProgram, GradientRecipe
+from sidelight_engines.lrp.gradients.program import GradientProgram, GradientRecipe
 from sidelight_engines.lrp.parameters import Chunking, GradientKind, GradientMethod, TargetValue
-from sidelight_engines.lrp.request import Request
+from sidelight_engines.lrp.quality.explained import explain, spread_of
+from sidelight_engines.lrp.request.resolved import Request
+from sidelight_engines.lrp.request.start import StartKind
+from sidelight_engines.lrp.request.validation import fitting_instance
 from sidelight_engines.lrp.result import LedgerEntry, LrpResult, Relevance
-from sidelight_engines.lrp.start import StartKind
-from sidelight_engines.lrp.validation import fitting_instance
 from sidelight_engines.model import Model
 from sidelight_engines.runtime.runtime import Array
 

@@ -13,10 +13,10 @@ from sidelight_engines.graph.freezing import fold_constants
 from sidelight_engines.graph.frozen import FrozenGraph
 from sidelight_engines.graph.graph import Graph, TensorSpec
 from sidelight_engines.graph.unrolling import has_loops, unroll
-from sidelight_engines.lrp.folding import fold_affine
-from sidelight_engines.lrp.origins import Origins
 from sidelight_engines.lrp.parameters import GradientMethod, RuleMap
 from sidelight_engines.lrp.presets import LrpPreset
+from sidelight_engines.lrp.structure.folding import fold_affine
+from sidelight_engines.lrp.structure.origins import Origins
 from sidelight_engines.model import Model
 from sidelight_engines.runtime.runtime import Array
 from sidelight_engines.runtime.tensorflow_runtime import import_frozen

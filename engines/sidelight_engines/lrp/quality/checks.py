@@ -8,7 +8,7 @@ import numpy as np
 
 from sidelight_engines.control import Control
 from sidelight_engines.lrp.parameters import Chunking, ClassPerInstance, LrpParameters
-from sidelight_engines.lrp.request import Request
+from sidelight_engines.lrp.request.resolved import Request
 from sidelight_engines.lrp.result import Explained, LrpResult
 from sidelight_engines.model import Model
 from sidelight_engines.runtime.runtime import Array

@@ -19,9 +19,9 @@ from sidelight_engines.lrp.parameters import (
     RuleMap,
     TargetValue,
 )
-from sidelight_engines.lrp.prepared import PreparedGraph
 from sidelight_engines.lrp.presets import PRESETS
 from sidelight_engines.lrp.rules import AlphaBeta, AlphaBetaX, Rule, ZBox
+from sidelight_engines.lrp.structure.prepared import PreparedGraph
 from sidelight_engines.runtime.feeds import checked_feed
 from sidelight_engines.runtime.runtime import Array
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from sidelight_engines.lrp.maps import LinearMap
-from sidelight_engines.lrp.view import GraphView
+from sidelight_engines.lrp.maps.linear_map import LinearMap
+from sidelight_engines.lrp.structure.view import GraphView
 from sidelight_engines.runtime.runtime import Array
 
 _NOTHING = frozenset({"CheckNumerics", "EnsureShape", "Identity", "PreventGradient", "StopGradient"})

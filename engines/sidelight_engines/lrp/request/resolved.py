@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sidelight_engines.lrp.parameters import Classes, ClassPerInstance, GivenRelevance, LrpParameters
-from sidelight_engines.lrp.prepared import PreparedGraph
-from sidelight_engines.lrp.start import StartKind
-from sidelight_engines.lrp.validation import check_target, checked_inputs, resolved_box
+from sidelight_engines.lrp.request.start import StartKind
+from sidelight_engines.lrp.request.validation import check_target, checked_inputs, resolved_box
+from sidelight_engines.lrp.structure.prepared import PreparedGraph
 from sidelight_engines.model import Model
 from sidelight_engines.runtime.runtime import Array
 

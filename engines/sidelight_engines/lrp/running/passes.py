@@ -9,13 +9,13 @@ import numpy as np
 from sidelight_engines.control import Control
 from sidelight_engines.errors import MemoryLimitExceeded, NonFiniteOutput, NonFiniteRelevance
 from sidelight_engines.linearity.result import Notice
-from sidelight_engines.lrp.explained import Spread, explain, spread_of
-from sidelight_engines.lrp.ledger import COLUMNS
 from sidelight_engines.lrp.parameters import Chunking, GradientMethod
-from sidelight_engines.lrp.program import LrpProgram, Passed, Recipe
-from sidelight_engines.lrp.request import Request
+from sidelight_engines.lrp.quality.explained import Spread, explain, spread_of
+from sidelight_engines.lrp.request.resolved import Request
+from sidelight_engines.lrp.request.start import StartKind
 from sidelight_engines.lrp.result import LedgerEntry, LrpResult, Relevance
-from sidelight_engines.lrp.start import StartKind
+from sidelight_engines.lrp.running.program import LrpProgram, Passed, Recipe
+from sidelight_engines.lrp.walk.ledger import COLUMNS
 from sidelight_engines.model import Model
 from sidelight_engines.runtime.runtime import Array
 from sidelight_engines.runtime.side_by_side import side_by_side

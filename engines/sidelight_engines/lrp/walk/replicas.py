@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sidelight_engines.lrp.batch_axis import BatchAxis
+from sidelight_engines.lrp.structure.batch_axis import BatchAxis
 
 # Longer rows are summed in float64 from the start; of shorter ones, TensorFlow sums those along the last axis as fast.
 _LONGEST_ROW = 1024

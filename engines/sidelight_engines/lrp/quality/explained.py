@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sidelight_engines.lrp.measures import entropy, gini
+from sidelight_engines.lrp.quality.concentration import entropy, gini
 from sidelight_engines.lrp.result import Explained, LedgerEntry
 from sidelight_engines.runtime.runtime import Array
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from sidelight_engines.errors import InvalidField
-from sidelight_engines.lrp.node import wide
 from sidelight_engines.lrp.parameters import GradientKind, TargetValue
-from sidelight_engines.lrp.prepared import PreparedGraph
-from sidelight_engines.lrp.start import StartKind, start_weights
+from sidelight_engines.lrp.request.start import StartKind, start_weights
+from sidelight_engines.lrp.structure.prepared import PreparedGraph
+from sidelight_engines.lrp.walk.node import wide
 from sidelight_engines.runtime.first_alone import FirstAlone
 from sidelight_engines.runtime.runtime import Array
 

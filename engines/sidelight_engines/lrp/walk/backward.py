@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from sidelight_engines.errors import OpProblem, UnsupportedOp
-from sidelight_engines.lrp.chains import Chain, find_chain, scale_for
 from sidelight_engines.lrp.distribution import LinearStep, distribute
-from sidelight_engines.lrp.node import Contributions, Node, Walking, wide
+from sidelight_engines.lrp.maps.weights import Weights
 from sidelight_engines.lrp.ops.movement import by_gradient, move_back
 from sidelight_engines.lrp.ops.registry import entry_for, linear_map_of, pattern_at
 from sidelight_engines.lrp.parameters import LrpFallback
 from sidelight_engines.lrp.rules import PlainGradient, Rule
-from sidelight_engines.lrp.view import GraphView
-from sidelight_engines.lrp.weights import Weights
+from sidelight_engines.lrp.structure.chains import Chain, find_chain, scale_for
+from sidelight_engines.lrp.structure.view import GraphView
+from sidelight_engines.lrp.walk.node import Contributions, Node, Walking, wide
 
 
 def find_chains(view: GraphView) -> dict[str, Chain]:

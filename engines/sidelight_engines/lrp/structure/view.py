@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sidelight_engines.lrp.batch_axis import BatchAxis, batch_axis_of
+from sidelight_engines.lrp.structure.batch_axis import BatchAxis, batch_axis_of
 from sidelight_engines.runtime.runtime import Array
 
 # What reads only the shape of a tensor.

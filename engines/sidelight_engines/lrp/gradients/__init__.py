@@ -1,0 +1,1 @@
+"""Gradient methods through the same graph."""

@@ -1,0 +1,1 @@
+"""What is said of an explanation: how concentrated and how faithful it is."""

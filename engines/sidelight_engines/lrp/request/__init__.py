@@ -1,0 +1,1 @@
+"""A request, checked and with everything resolved that it left open."""

@@ -1,0 +1,1 @@
+"""The traced program of a walk, run over chunks of instances and targets."""
