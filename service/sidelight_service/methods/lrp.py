@@ -12,9 +12,9 @@ from sidelight.v1 import explanation_pb2, lrp_pb2, model_pb2, reference_pb2
 from sidelight_engines.errors import InvalidField, MemoryLimitExceeded, MethodNotSupported
 from sidelight_engines.graph.graph import TensorSpec
 from sidelight_engines.lrp import Chunking, Classes, GivenRelevance, LrpParameters, propagate_relevance
-from sidelight_engines.lrp.structure.prepared import find_output, prepare
 from sidelight_engines.lrp.request.resolved import make_request
 from sidelight_engines.lrp.request.validation import check_parameters
+from sidelight_engines.lrp.structure.prepared import find_output, prepare
 from sidelight_engines.runtime.runtime import Array
 
 from sidelight_service.convert.instances import all_inputs
