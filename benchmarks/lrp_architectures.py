@@ -35,9 +35,9 @@ from sidelight_engines.lrp import (
     LrpParameters,
     LrpTarget,
     RuleMap,
-    passes,
     propagate_relevance,
 )
+from sidelight_engines.lrp.running import passes
 from sidelight_engines.lrp.running.program import LrpProgram
 from sidelight_engines.model import Model, open_model
 

@@ -59,9 +59,14 @@ def norms(values: Array) -> Array:
     cut = values.shape[-1] // _SHORT * _SHORT
     pieces, rest = values[..., :cut].reshape(*values.shape[:-1], cut // _SHORT, _SHORT), values[..., cut:]
     with np.errstate(over="ignore"):
-        squares = np.einsum("...f,...f->...", pieces, pieces).sum(axis=-1, dtype=np.float64)
-        squares += np.einsum("...f,...f->...", rest, rest)
+        squares = _squares(pieces).sum(axis=-1, dtype=np.float64)
+        squares += _squares(rest)
     if values.dtype == np.float32 and not np.all((squares > 1e-30) & (squares < 1e30)):
         # Squares of very large or small numbers leave the range of float32.
         squares = np.einsum("...f,...f->...", values, values, dtype=np.float64)
     return np.asarray(np.sqrt(squares, dtype=np.float64))
+
+
+def _squares(values: Array) -> Array:
+    """The squares of the last axis summed up, by products of short vectors, which take less time than einsum."""
+    return np.asarray((values[..., None, :] @ values[..., :, None])[..., 0, 0])
