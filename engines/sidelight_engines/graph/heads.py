@@ -44,10 +44,10 @@ def find_head(tensor: str, makers: Mapping[str, Step]) -> Head | None:
         return None
     if step.op in _HEADS:
         return Head(step.op, step.inputs[0])
-    return _fused_head(step, makers)
+    return _fused_head(step, tensor, makers)
 
 
-def _fused_head(step: Step, makers: Mapping[str, Step]) -> Head | None:
+def _fused_head(step: Step, tensor: str, makers: Mapping[str, Step]) -> Head | None:
     """The head inside a linear classifier of scikit-learn, as skl2onnx writes it."""
     normalised = step.op == "Normalizer"
     if normalised:
@@ -55,7 +55,8 @@ def _fused_head(step: Step, makers: Mapping[str, Step]) -> Head | None:
         if before is None:
             return None
         step = before
-    if step.op != "LinearClassifier":
+    if step.op != "LinearClassifier" or tensor == step.outputs[0]:
+        # The first output is the label.
         return None
     transform = step.attributes.get("post_transform", "NONE")
     # For more than two classes skl2onnx makes each row sum to one behind the classifier. For two classes the

@@ -209,8 +209,19 @@ def _steps(nodes: Sequence[onnx.NodeProto], names: Sequence[str], types: Mapping
         captured = dict.fromkeys(_read(node)).keys() - set(node.input)
         inputs = (*node.input, *sorted(captured), *attribute_weights(node, name))
         known = {output: types[output] for output in outputs if output in types}
-        steps.append(Step(name, node.op_type, inputs, outputs, known))
+        steps.append(Step(name, node.op_type, inputs, outputs, known, _deciding(node)))
     return steps
+
+
+def _deciding(node: onnx.NodeProto) -> dict[str, str | int | float]:
+    """What a node sets of the attributes that decide which function it is."""
+    found: dict[str, str | int | float] = {}
+    for attribute in node.attribute:
+        if attribute.name == "training_mode":
+            found[attribute.name] = attribute.i
+        elif attribute.name == "post_transform":
+            found[attribute.name] = attribute.s.decode()
+    return found
 
 
 def _spec(name: str, tensor: str, kind: TensorType) -> TensorSpec:

@@ -290,3 +290,29 @@ def test_a_subgraph_depends_on_what_it_reads_from_around_it() -> None:
     graph = describe_onnx_model(model).graph
     # Were its input not seen, the layer would be a constant, and none at all.
     assert [layer.op for layer in graph.layers] == ["If"]
+
+
+@pytest.mark.parametrize(("mode", "affine"), [(0, True), (1, False)])
+def test_batch_normalisation_in_training_mode_is_not_affine(mode: int, affine: bool) -> None:
+    nodes = [helper.make_node("BatchNormalization", ["x", "g", "b", "m", "v"], ["y"], "bn", training_mode=mode)]
+    weights = [_weight(name, 5) for name in "gbmv"]
+    graph = describe_onnx_model(_model(nodes, [_value("x", ["N", 5])], [_value("y", ["N", 5])], weights)).graph
+    assert [layer.affine for layer in graph.layers] == [affine]
+
+
+@pytest.mark.parametrize(("transform", "heads"), [("NONE", {}), ("LOGISTIC", {"p": "Softmax"})])
+def test_a_linear_classifier_of_two_classes_is_known_by_what_the_file_sets(transform: str, heads: Any) -> None:
+    node = helper.make_node(
+        "LinearClassifier",
+        ["x"],
+        ["label", "p"],
+        "linear",
+        domain="ai.onnx.ml",
+        coefficients=[-1.0, 2.0, 1.0, -2.0],
+        intercepts=[0.5, -0.5],
+        classlabels_ints=[0, 1],
+        post_transform=transform,
+    )
+    outputs = [_value("label", ["N"], TensorProto.INT64), _value("p", ["N", 2])]
+    model = _model([node], [_value("x", ["N", 2])], outputs, [], ai_onnx_ml=3)
+    assert describe_onnx_model(model).graph.head_ops == heads
