@@ -19,17 +19,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import onnx
-from onnx import helper
 
-from sidelight_engines.errors import InvalidField, ModelInvalid, UnknownLayer
+from sidelight_engines.errors import ModelInvalid, UnknownLayer
 from sidelight_engines.graph.graph import TensorSpec
-from sidelight_engines.graph.onnx_model import OnnxModel, captured_tensors
-from sidelight_engines.runtime.feeds import checked_feed, run_in_chunks
-from sidelight_engines.runtime.greatest import with_doubts
+from sidelight_engines.graph.onnx_model import OnnxModel
+from sidelight_engines.runtime.onnx_cutting import OnnxCutter, Wanted
+from sidelight_engines.runtime.onnx_passes import OnnxForwardPass, run_session
 from sidelight_engines.runtime.onnx_summing import OnnxSummingPass, add_sums, can_sum, declare
-from sidelight_engines.runtime.runtime import Array, ForwardPass, Lanes, RuntimeKind, SummingPass, sum_up
+from sidelight_engines.runtime.runtime import ForwardPass, Lanes, RuntimeKind, SummingPass, sum_up
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -42,11 +40,6 @@ logger = logging.getLogger(__name__)
 _TAPPED_SESSIONS = 8
 # Each lane holds the activations of a pass.
 _MOST_LANES = 8
-# What ONNX Runtime can do in the layout in which it convolves: the greatest, and what shows values that are not finite.
-_GREATEST, _MEAN = "GlobalMaxPool", "GlobalAveragePool"
-
-_Wanted = tuple[frozenset[str], frozenset[str]]
-"""Tensors to fetch, and tensors to fetch the greatest values of."""
 
 
 class OnnxRuntime:
@@ -70,9 +63,8 @@ class OnnxRuntime:
         self._lanes = min(threads or cores, _MOST_LANES)
         self._output_sessions: dict[bool, onnxruntime.InferenceSession] = {}
         self._tapped: OrderedDict[tuple[object, ...], Any] = OrderedDict()
-        self._makers = {
-            output: index for index, node in enumerate(model.proto.graph.node) for output in node.output if output
-        }
+        self._cutter = OnnxCutter(model)
+        self._makers = self._cutter.makers
 
     @property
     def kind(self) -> RuntimeKind:
@@ -127,7 +119,7 @@ class OnnxRuntime:
         types = {tensor: self._model.types[tensor].dtype for tensor in summed}
         key = frozenset(summed), frozenset(fetched), lanes, "sums"
         session, names = self._cached(key, lambda: self._summing_session(types, frozenset(fetched), lanes))
-        run = partial(_run, session, (*(names[tensor] for tensor in summed), *fetched))
+        run = partial(run_session, session, (*(names[tensor] for tensor in summed), *fetched))
         return OnnxSummingPass(run, self._model.graph.inputs, len(summed), sorted(set(types.values())))
 
     def segment(self, given: Sequence[str], tensors: Sequence[str], *, side_by_side: bool) -> ForwardPass:
@@ -145,16 +137,16 @@ class OnnxRuntime:
         lanes = side_by_side and self._lanes > 1
         begin, wanted = tuple(given), frozenset(tensors)
         session = self._cached(
-            (begin, wanted, lanes), lambda: self._open(self._cut((wanted, frozenset()), begin), lanes)
+            (begin, wanted, lanes), lambda: self._open(self._cutter.cut((wanted, frozenset()), begin), lanes)
         )
         specs = [TensorSpec(name, name, self._model.types[name].dtype, self._free(name)) for name in begin]
-        return _OnnxForwardPass(session, tuple(tensors), (), tuple(specs))
+        return OnnxForwardPass(session, tuple(tensors), (), tuple(specs))
 
     def _summing_session(
         self, types: Mapping[str, str], fetched: frozenset[str], lanes: bool
     ) -> tuple[onnxruntime.InferenceSession, dict[str, str]]:
         """A session, and the names of the sums in it."""
-        model = self._cut((fetched.union(types), frozenset()))
+        model = self._cutter.cut((fetched.union(types), frozenset()))
         declare(model, sorted(set(types.values())))
         try:
             with tempfile.TemporaryDirectory() as folder:
@@ -182,9 +174,9 @@ class OnnxRuntime:
         self._require([*tensors, *greatest])
         wanted = frozenset(tensors) - self._inputs, frozenset(greatest)
         session = self._session(wanted, lanes) if any(wanted) else None
-        return _OnnxForwardPass(session, tuple(tensors), tuple(greatest), self._model.graph.inputs)
+        return OnnxForwardPass(session, tuple(tensors), tuple(greatest), self._model.graph.inputs)
 
-    def _session(self, wanted: _Wanted, lanes: bool) -> onnxruntime.InferenceSession:
+    def _session(self, wanted: Wanted, lanes: bool) -> onnxruntime.InferenceSession:
         # The lock is held while a session is made, so that two threads never make the same one.
         with self._lock:
             if self._are_outputs(wanted):
@@ -204,15 +196,15 @@ class OnnxRuntime:
             self._tapped.move_to_end(key)
             return found
 
-    def _are_outputs(self, wanted: _Wanted) -> bool:
+    def _are_outputs(self, wanted: Wanted) -> bool:
         tensors, greatest = wanted
         return tensors <= self._outputs and not greatest
 
-    def _make_session(self, wanted: _Wanted, lanes: bool) -> onnxruntime.InferenceSession:
+    def _make_session(self, wanted: Wanted, lanes: bool) -> onnxruntime.InferenceSession:
         # The arena keeps the most that was ever needed, for each session: 197 MiB against 85 MiB for a small
         # convolutional network after batches of up to 96 images, and no faster with it. Tapped sessions
         # hand out every large tensor anew, which without an arena costs a third of their time in page faults.
-        return self._open(self._cut(wanted), lanes, arena=not self._are_outputs(wanted))
+        return self._open(self._cutter.cut(wanted), lanes, arena=not self._are_outputs(wanted))
 
     def _open(
         self, model: onnx.ModelProto, lanes: bool, *, arena: bool = True, optimised: bool = False, save: str = ""
@@ -255,121 +247,3 @@ class OnnxRuntime:
             state.RuntimeException,
         ) as e:
             raise ModelInvalid(f"ONNX Runtime can not load the model: {e}") from e
-
-    def _cut(self, wanted: _Wanted, given: Sequence[str] = ()) -> onnx.ModelProto:
-        """The part of the model that makes the wanted tensors, with those as its outputs.
-
-        Args:
-            wanted: the tensors, and those whose greatest values are.
-            given: tensors that stand for inputs, in place of the model's own; none for those.
-        """
-        tensors, greatest = wanted
-        source = self._model.proto
-        nodes = source.graph.node
-        kept: set[int] = set()
-        needed: set[str] = set()
-        pending = [*tensors, *greatest]
-        while pending:
-            tensor = pending.pop()
-            if tensor in needed:
-                continue
-            needed.add(tensor)
-            index = None if tensor in given else self._makers.get(tensor)
-            if index is not None and index not in kept:
-                kept.add(index)
-                pending.extend(name for name in nodes[index].input if name)
-                for attribute in nodes[index].attribute:
-                    if attribute.type == onnx.AttributeProto.GRAPH:
-                        pending.extend(captured_tensors(attribute.g))
-        # An IR version that lists initializers as inputs would let callers override them, which keeps
-        # ONNX Runtime from folding them.
-        cut = onnx.ModelProto(ir_version=max(source.ir_version, 4), opset_import=source.opset_import)
-        cut.graph.name = source.graph.name or "graph"
-        cut.graph.node.extend(nodes[index] for index in sorted(kept))
-        cut.graph.initializer.extend(value for value in source.graph.initializer if value.name in needed)
-        cut.graph.sparse_initializer.extend(
-            value for value in source.graph.sparse_initializer if value.values.name in needed
-        )
-        if given:
-            cut.graph.input.extend(self._declared(tensor) for tensor in given)
-        else:
-            cut.graph.input.extend(value for value in source.graph.input if value.name in self._inputs)
-        # Without a declared type ONNX Runtime finds the right one itself.
-        cut.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(tensors))
-        for tensor in sorted(greatest):
-            for op in (_GREATEST, _MEAN):
-                cut.graph.node.append(helper.make_node(op, [tensor], [_pooled(tensor, op)]))
-                cut.graph.output.append(onnx.ValueInfoProto(name=_pooled(tensor, op)))
-        return cut
-
-    def _declared(self, tensor: str) -> onnx.ValueInfoProto:
-        """A tensor as an input of any number of rows."""
-        kind = self._model.types[tensor]
-        element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind.dtype))
-        shape = kind.shape if not kind.shape else (None, *kind.shape[1:])
-        return onnx.helper.make_tensor_value_info(tensor, element, shape)
-
-
-def _pooled(tensor: str, op: str) -> str:
-    """What a tensor is called when it has been pooled."""
-    return f"sidelight/{op}/{tensor}"
-
-
-class _OnnxForwardPass:
-    """A forward pass through one session."""
-
-    def __init__(
-        self,
-        session: onnxruntime.InferenceSession | None,
-        tensors: tuple[str, ...],
-        greatest: tuple[str, ...],
-        inputs: tuple[TensorSpec, ...],
-    ) -> None:
-        self._session = session
-        self._tensors = tensors
-        self._greatest = greatest
-        self._inputs = inputs
-        self._dtypes = {spec.name: spec.dtype for spec in inputs}
-        self._shapes = {spec.name: spec.shape for spec in inputs}
-        fed = {spec.tensor for spec in inputs}
-        pooled = [_pooled(tensor, op) for tensor in greatest for op in (_GREATEST, _MEAN)]
-        self._fetched = tuple(dict.fromkeys([*(tensor for tensor in tensors if tensor not in fed), *pooled]))
-        fixed = [spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None]
-        self._fixed_batch = fixed[0] if fixed else None
-
-    def __call__(self, inputs: Mapping[str, Array]) -> list[Array]:
-        """Evaluates the model.
-
-        Args:
-            inputs: input name -> array of the input's dtype, axis 0 the batch, the same length in all.
-
-        Returns:
-            One array per fetched tensor, in the order in which they were asked for; axis 0 is the batch. Then the
-            greatest values that were asked for.
-
-        Raises:
-            InvalidField: an input is missing, or has a shape that the model does not take.
-        """
-        checked = checked_feed(inputs, self._dtypes, self._shapes)
-        feed = {spec.tensor: checked[spec.name] for spec in self._inputs}
-        values = self._run(feed) if self._fixed_batch is None else run_in_chunks(self._run, feed, self._fixed_batch)
-        found = feed | dict(zip(self._fetched, values, strict=True))
-        # Pooled tensors keep an axis of length 1 for each that they had.
-        greatest = [
-            with_doubts(*(found[_pooled(tensor, op)][:, :, 0, 0] for op in (_GREATEST, _MEAN)))
-            for tensor in self._greatest
-        ]
-        return [found[tensor] for tensor in self._tensors] + greatest
-
-    def _run(self, feed: Mapping[str, Array]) -> list[Array]:
-        return [] if self._session is None else _run(self._session, self._fetched, feed)
-
-
-def _run(session: onnxruntime.InferenceSession, tensors: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    try:
-        values: list[Array] = session.run(tensors, dict(feed))
-    except (state.Fail, state.InvalidArgument, state.RuntimeException) as error:
-        raise InvalidField("inputs", f"the model can not be run on them: {error}", "check their shapes") from error
-    return values
