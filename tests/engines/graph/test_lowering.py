@@ -16,7 +16,8 @@ from sidelight_engines.graph.lowering import lower, node_name, uncovered_ops
 from sidelight_engines.graph.onnx_model import OnnxModel, describe_onnx_model, read_onnx_model
 from sidelight_engines.runtime.gradient_check import CheckState, check_gradient_form
 from sidelight_engines.runtime.onnx_runtime import OnnxRuntime
-from sidelight_engines.runtime.tensorflow_runtime import TensorFlowRuntime, import_frozen
+from sidelight_engines.runtime.tensorflow_import import import_frozen
+from sidelight_engines.runtime.tensorflow_runtime import TensorFlowRuntime
 
 if TYPE_CHECKING:
     from tests.engines.conftest import Network

@@ -12,7 +12,8 @@ import pytest
 from sidelight_engines.errors import InvalidField, UnknownLayer
 from sidelight_engines.graph.saved_model import SavedModel, read_saved_model
 from sidelight_engines.runtime.runtime import RuntimeKind
-from sidelight_engines.runtime.tensorflow_runtime import TensorFlowRuntime, import_frozen
+from sidelight_engines.runtime.tensorflow_import import import_frozen
+from sidelight_engines.runtime.tensorflow_runtime import TensorFlowRuntime
 
 if TYPE_CHECKING:
     from tests.engines.conftest import Network
@@ -79,7 +80,7 @@ def test_an_input_that_nothing_reads_is_taken(tmp_path: Path) -> None:
 def test_a_function_is_traced_once_for_all_batch_lengths(
     classic: SavedModel, networks: dict[str, Network], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sidelight_engines.runtime.tensorflow_runtime as module
+    import sidelight_engines.runtime.tensorflow_passes as module
 
     traced = itertools.count()
     original = module.import_frozen

@@ -19,7 +19,7 @@ from sidelight_engines.lrp.structure.folding import fold_affine
 from sidelight_engines.lrp.structure.origins import Origins
 from sidelight_engines.model import Model
 from sidelight_engines.runtime.runtime import Array
-from sidelight_engines.runtime.tensorflow_runtime import import_frozen
+from sidelight_engines.runtime.tensorflow_import import import_frozen
 
 Lengths = tuple[tuple[str, tuple[int, ...]], ...]
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sidelight_engines.runtime.tensorflow_runtime import import_frozen
+from sidelight_engines.runtime.tensorflow_import import import_frozen
 from sidelight_engines.similarity.gradients.analysis import Analysis, Source, TermShape
 from sidelight_engines.similarity.gradients.layout import Block, BlockKind, Layout
 from sidelight_engines.similarity.gradients.terms import Factors, Lookup, Product, Term, whole
