@@ -39,6 +39,13 @@ def positive_head_weights(random: np.random.Generator) -> dict[str, Array]:
     return weights
 
 
+def padded_head_weights(random: np.random.Generator) -> dict[str, Array]:
+    """The same head with a mask that comes with the instance."""
+    weights = {**head_weights(random), "one": np.array(1.0), "hidden": np.array(-1e9), "axis": np.array([1])}
+    del weights["mask"]
+    return weights
+
+
 def encoder_weights(random: np.random.Generator) -> dict[str, Array]:
     """A block of a transformer's encoder."""
     weights: dict[str, Array] = {
@@ -74,12 +81,20 @@ def gated_weights(random: np.random.Generator) -> dict[str, Array]:
 
 
 def write_head(path: Path, weights: Mapping[str, Array]) -> None:
-    """Writes one attention head: softmax((q k' / 2) + mask) v."""
+    """Writes one attention head: softmax((q k' / 2) + mask) v.
+
+    Without a mask among the weights, each instance brings what it keeps: 1 for a token, 0 for padding.
+    """
     network = Network()
     network.input("x", ("n", TOKENS, HEAD_INPUT))
+    mask = "mask"
+    if mask not in weights:
+        network.input("keep", ("n", TOKENS))
+        keep = network.node("Unsqueeze", ["keep", "axis"], "of_keys")
+        mask = network.node("Mul", [network.node("Sub", ["one", keep], "padding"), "hidden"], mask)
     query, key, value = (_affine(network, "x", name) for name in ("query", "key", "value"))
     scores = network.node("MatMul", [query, network.node("Transpose", [key], "key_t", perm=[0, 2, 1])], "scores")
-    scores = network.node("Add", [network.node("Mul", [scores, "scale"], "scaled"), "mask"], "masked")
+    scores = network.node("Add", [network.node("Mul", [scores, "scale"], "scaled"), mask], "masked")
     network.node("MatMul", [network.node("Softmax", [scores], "weights", axis=-1), value], "head")
     network.write(path, weights, "head", ("n", TOKENS, HEAD_WIDTH))
 

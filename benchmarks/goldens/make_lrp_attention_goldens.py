@@ -36,6 +36,7 @@ from lrp_attention_networks import (
     encoder_weights,
     gated_weights,
     head_weights,
+    padded_head_weights,
     positive_head_weights,
     write_encoder,
     write_gated,
@@ -50,6 +51,8 @@ SEED = 20260311
 PACKAGES = ("lxt", "torch", "numpy", "onnx")
 EPSILON = 1e-6
 INSTANCES = 3
+KEEP = np.array([[1.0, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]])
+"""The tokens of each instance that are no padding."""
 # No denominator may come nearer to zero than this, where the rules amplify any rounding.
 _LEAST = 1 / 64
 _TRIES = 20_000
@@ -205,6 +208,9 @@ NETWORKS = {
         {"as_it_comes": {"signed": False}, "cp_as_it_comes": {"signed": False, "cp": True}},
         positive=True,
     ),
+    "attention_padded": Network(
+        head, padded_head_weights, write_head, (TOKENS, HEAD_INPUT), (TOKENS, HEAD_WIDTH), {"attn_lrp": {}}
+    ),
     "encoder": Network(encoder, encoder_weights, write_encoder, (TOKENS, WIDTH), (TOKENS, WIDTH), SIGNED),
     "gated": Network(
         gated, gated_weights, write_gated, (TOKENS, WIDTH), (WIDTH,), {"attn_lrp": {}, "identity": {"identity": True}}
@@ -213,7 +219,10 @@ NETWORKS = {
 
 
 def torch_weights(weights: dict[str, Array]) -> dict[str, Tensor]:
-    return {name: torch.tensor(value) for name, value in weights.items() if value.dtype.kind == "f"}
+    made = {name: torch.tensor(value) for name, value in weights.items() if value.dtype.kind == "f"}
+    if "hidden" in made:
+        made["mask"] = made["hidden"] * (1 - torch.tensor(KEEP)[:, None, :])
+    return made
 
 
 def draw_network(random: np.random.Generator, network: Network) -> tuple[dict[str, Array], Array, float]:
@@ -256,6 +265,8 @@ def main() -> None:
         held = torch_weights(weights)
         relevance = draw(random, (INSTANCES, *network.y), 16)
         inputs |= {f"{name}/x": x.astype(np.float32), f"{name}/relevance": relevance.astype(np.float32)}
+        if "hidden" in held:
+            inputs[f"{name}/keep"] = KEEP.astype(np.float32)
         for case, arguments in network.cases.items():
             rule = Lxt(held, **arguments)
             for place, array in propagate(network, rule, x, relevance).items():

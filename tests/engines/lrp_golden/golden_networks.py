@@ -18,7 +18,7 @@ from sidelight_engines.model import Model, open_model
 FOLDER = Path(__file__).parents[2] / "golden" / "lrp"
 NAMES = (
     *("layers", "empty", "cnn", "plain", "plain_unbiased"),
-    *("attention_head", "attention_positive", "encoder", "gated"),
+    *("attention_head", "attention_padded", "attention_positive", "encoder", "gated"),
 )
 TOLERANCES = {"float32": 1e-5, "float64": 1e-9}
 """Of the largest |R| of the same instance; see tests/golden/lrp/README.md."""
