@@ -83,7 +83,7 @@ def write_layers(path: Path, weights: Mapping[str, Array]) -> None:
         path: of the ONNX file.
         weights: by ``<name>_w`` and ``<name>_b``.
     """
-    network = _Network()
+    network = Network()
     flat = []
     for layer in LAYERS:
         for bias in (False, True):
@@ -97,7 +97,7 @@ def write_layers(path: Path, weights: Mapping[str, Array]) -> None:
 
 def write_empty(path: Path, weights: Mapping[str, Array]) -> None:
     """Writes one dense layer whose neurons lack contributions of one sign, or of any."""
-    network = _Network()
+    network = Network()
     inner, outer = weights["empty_w"].shape
     network.input("x", ("n", inner))
     network.linear(Linear("empty", "dense", (inner,), (inner, outer)), "x", "empty", weights, bias=True)
@@ -123,7 +123,7 @@ def write_cnn(path: Path, weights: Mapping[str, Array]) -> None:
     conv_1 bn_1 relu_1 [conv_2 bn_2 relu_2 conv_3 bn_3] add relu_3 max conv_4 relu_4 average flat dense_1 relu_5 dense_2
     """
     by_name = {layer.name: layer for layer in CNN_LINEAR}
-    network = _Network()
+    network = Network()
     network.input("x", ("n", *CNN_INPUT))
 
     def convolve(position: int, x: str) -> str:
@@ -159,7 +159,7 @@ def write_plain(path: Path, weights: Mapping[str, Array]) -> None:
     conv_1 relu_1 max conv_2 relu_2 average flat dense_1 relu_3 dense_2
     """
     by_name = {layer.name: layer for layer in PLAIN_LINEAR}
-    network = _Network()
+    network = Network()
     network.input("x", ("n", *PLAIN_INPUT))
     x = network.node("Relu", [network.linear(by_name["conv_1"], "x", "conv_1", weights, bias=True)], "relu_1")
     x = network.node("MaxPool", [x], "max", kernel_shape=[2, 2], strides=[2, 2])
@@ -183,7 +183,7 @@ def draw_weights(random: np.random.Generator, layers: tuple[Linear, ...]) -> dic
     return weights
 
 
-class _Network:
+class Network:
     """Collects the nodes of an ONNX network whose values are named as the layers that make them."""
 
     def __init__(self) -> None:
@@ -228,7 +228,10 @@ class _Network:
 
         used = {name for node in self._nodes for name in node.input}
         held = [
-            numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items() if name in used
+            # Shapes and the like stay whole numbers.
+            numpy_helper.from_array(value.astype(np.float32) if value.dtype.kind == "f" else value, name)
+            for name, value in weights.items()
+            if name in used
         ]
         graph = helper.make_graph(
             self._nodes,

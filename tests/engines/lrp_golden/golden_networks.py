@@ -16,7 +16,10 @@ from sidelight_engines.lrp import LrpParameters, LrpResult, propagate_relevance
 from sidelight_engines.model import Model, open_model
 
 FOLDER = Path(__file__).parents[2] / "golden" / "lrp"
-NAMES = ("layers", "empty", "cnn", "plain", "plain_unbiased")
+NAMES = (
+    *("layers", "empty", "cnn", "plain", "plain_unbiased"),
+    *("attention_head", "attention_padded", "attention_positive", "encoder", "gated"),
+)
 TOLERANCES = {"float32": 1e-5, "float64": 1e-9}
 """Of the largest |R| of the same instance; see tests/golden/lrp/README.md."""
 
@@ -72,5 +75,7 @@ def _doubled(model: onnx.ModelProto) -> onnx.ModelProto:
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.elem_type = TensorProto.DOUBLE
     for held in graph.initializer:
+        if held.data_type != TensorProto.FLOAT:
+            continue
         held.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(held).astype(np.float64), held.name))
     return model
