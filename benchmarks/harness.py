@@ -122,15 +122,18 @@ class Reference:
         """Runs a case; what the script answers.
 
         Raises:
-            ReferenceFailed: the script answered that the library can not do it.
+            ReferenceFailed: the script answered that the library can not do it, or ended.
         """
         if self._process.stdin is None or self._process.stdout is None:
             raise RuntimeError("the reference has no pipes")
-        self._process.stdin.write(json.dumps(case) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
+        try:
+            self._process.stdin.write(json.dumps(case) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
         if not answer:
-            raise RuntimeError(f"the reference died; see {self._log.name}")
+            raise ReferenceFailed(f"it ended with {self._process.wait()}, -9 for lack of memory; see {self._log.name}")
         found: dict[str, Any] = json.loads(answer)
         if "failure" in found:
             raise ReferenceFailed(found["failure"])
