@@ -42,9 +42,9 @@ def _whole(step: LinearStep, weights: Any) -> Any:
     """The sum of the weights of each position, for one instance; computed once if all lengths are known."""
     import tensorflow as tf
 
-    lengths = step.x.shape.as_list()
-    lengths[step.x_where.axis] = 1
-    if None not in lengths and step.weights.constant:
+    lengths, made = step.x.shape.as_list(), step.map.u.shape.as_list()
+    lengths[step.x_where.axis] = made[step.y_where.axis] = 1
+    if None not in (*lengths, *made) and step.weights.constant:
         # Outside the function, so that it is no part of each call.
         with tf.init_scope():
             return step.map.forward(tf.ones(lengths, step.x.dtype), weights)

@@ -296,7 +296,10 @@ class TransposedConvolution(LinearMap):
         """See LinearMap."""
         import tensorflow as tf
 
-        shape = tf.concat([tf.shape(x)[:1], tf.cast(self.op.inputs[0], tf.int32)[1:]], 0)
+        lengths = self.u.shape.as_list()[1:]
+        # Lengths that are known are no tensors of the graph, which can not be read outside its function.
+        known = lengths if None not in lengths else tf.cast(self.op.inputs[0], tf.int32)[1:]
+        shape = tf.concat([tf.shape(x)[:1], known], 0)
         flat = [side for pad in self._pads or [] for side in pad]
         if self._planar:
             return tf.raw_ops.Conv2DBackpropInput(
