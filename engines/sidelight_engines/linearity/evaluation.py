@@ -70,6 +70,7 @@ class Evaluator:
         self.targets = plan.targets
         self.notices: tuple[Notice, ...] = ()
         most = _ROWS[runtime.kind] if chunking.rows is None else chunking.rows
+        # For the passes that tell how large a row is; how many rows memory allows for is known after them.
         self._pass_rows = max(most, _FEWEST_ROWS)
         self._prepare(runtime)
         row_bytes = self._row_bytes(graph)
