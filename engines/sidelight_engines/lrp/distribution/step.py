@@ -118,11 +118,21 @@ def stabilised(node: Node, where: BatchAxis, relevance: Any, y: Any, epsilon: fl
         magnitude = node.meet(lambda r, v: r / (tf.abs(v) + epsilon), where, [relevance], [y])
         node.book_total("stabiliser", epsilon * node.replicas.total(magnitude, where))
         # sgn(0) = 1; the least number there is decides nothing else.
-        return node.meet(lambda m, v: m * tf.sign(v if vanishing else v + _LEAST), where, [magnitude], [y])
+        return signed_by(node, where, magnitude, y if vanishing else y + _LEAST)
     signed = node.meet(tf.math.divide_no_nan, where, [relevance], [y])
     none = tf.cast(tf.equal(y, 0), y.dtype)
     node.book("stabiliser", node.meet(lambda r, n: r * n, where, [relevance], [none]), where)
     return signed
+
+
+def signed_by(node: Node, where: BatchAxis, magnitude: Any, y: Any) -> Any:
+    """A magnitude where y is positive, minus it where y is negative; where y is 0 it must be 0."""
+    import tensorflow as tf
+
+    if node.replicas.targets == 1 and magnitude.shape.rank == y.shape.rank:
+        # One sweep, where a sign and a product take two.
+        return tf.raw_ops.LeakyReluGrad(gradients=magnitude, features=y, alpha=-1.0)
+    return node.meet(lambda m, v: m * tf.sign(v), where, [magnitude], [y])
 
 
 def book_bias(node: Node, step: LinearStep, s: Any, bias: Any) -> None:

@@ -16,7 +16,10 @@ from sidelight_engines.lrp.walk.node import Contributions, Node
 def max_pool(node: Node) -> Contributions:
     """The winner takes all; of several, the first in the window."""
     node.apply("winner_takes_all")
-    return [(node.op.inputs[0], by_gradient(node, 0))]
+    x, y = node.op.inputs[0], node.op.outputs[0]
+    handed = by_gradient(node, 0)
+    node.replicas.same_total(handed, node.where(x), node.relevance, node.where(y))
+    return [(x, handed)]
 
 
 @entry("Max", "Min")

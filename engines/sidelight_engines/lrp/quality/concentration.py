@@ -17,7 +17,8 @@ def gini(magnitudes: Array) -> Array:
     k = ordered.shape[-1]
     total = ordered.sum(axis=-1)
     ranks = np.arange(1, k + 1, dtype=np.float64)
-    weighted = ordered @ (2 * ranks - k - 1)
+    # Not by a matrix product: that would wake threads of its own, which spin and contend with TensorFlow's.
+    weighted = np.einsum("...k,k->...", ordered, 2 * ranks - k - 1)
     index: Array = np.divide(weighted, k * total, out=np.zeros_like(total), where=total > 0)
     return index
 

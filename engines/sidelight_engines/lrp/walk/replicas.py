@@ -16,6 +16,7 @@ from sidelight_engines.lrp.structure.batch_axis import BatchAxis
 # Longer rows are summed in float64 from the start; of shorter ones, TensorFlow sums those along the last axis as fast.
 _LONGEST_ROW = 1024
 _SHORTEST_ROW = 64
+_LARGE_PLANE = 2048
 
 
 class Replicas:
@@ -100,6 +101,10 @@ class Replicas:
             self._totals[key] = self._summed(relevance, where, None)
         return self._totals[key]
 
+    def same_total(self, relevance: Any, where: BatchAxis, came: Any, came_where: BatchAxis) -> None:
+        """Notes that an operation only moved relevance, so that its total is that of what came."""
+        self._totals[relevance.ref(), where] = self.total(came, came_where)
+
     def _summed(self, relevance: Any, where: BatchAxis, weights: Any) -> Any:
         import tensorflow as tf
 
@@ -132,7 +137,12 @@ class Replicas:
         import tensorflow as tf
 
         lengths = relevance.shape.as_list()
-        if len(lengths) > 2 and lengths[1] is not None and lengths[1] <= _LONGEST_ROW:
+        high, wide = lengths[1:3] if len(lengths) == 4 and None not in lengths[1:3] else (0, 0)
+        if high * wide >= _LARGE_PLANE and wide <= _LONGEST_ROW:
+            # A mean over windows takes as long as reading them; a sum over an axis up to four times as long.
+            window = [max(rows for rows in range(1, high + 1) if high % rows == 0 and rows * wide <= _LONGEST_ROW), wide]
+            relevance = tf.nn.avg_pool2d(relevance, window, window, "VALID") * float(math.prod(window))
+        elif len(lengths) > 2 and lengths[1] is not None and lengths[1] <= _LONGEST_ROW:
             relevance = tf.reduce_sum(relevance, axis=1)
         # The first axis may hold more than targets and instances, such as tokens.
         apart = tf.reshape(tf.cast(relevance, tf.float64), self._ending(lengths[-1]))
