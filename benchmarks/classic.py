@@ -37,11 +37,13 @@ class Classic:
         saved_model: the folder of the SavedModel.
         layers: the folder of a SavedModel with one signature per layer, for libraries that take a function
             per layer.
+        keras: the file of the Keras model.
         onnx: the ONNX file.
     """
 
     saved_model: Path
     layers: Path
+    keras: Path
     onnx: Path
 
 
@@ -64,7 +66,7 @@ def images(path: Path | None) -> tuple[Array, Array, str]:
 
 def build(folder: Path, x: Array, y: Array) -> Classic:
     """Trains the network for one pass over the data and writes it, unless the folder holds it already."""
-    made = Classic(folder / "1", folder / "layers", folder / "model.onnx")
+    made = Classic(folder / "1", folder / "layers", folder / "model.keras", folder / "model.onnx")
     if made.onnx.exists():
         return made
     import onnx
@@ -91,6 +93,7 @@ def build(folder: Path, x: Array, y: Array) -> Classic:
     network.compile("adam", "sparse_categorical_crossentropy")
     network.fit(x, y, batch_size=64, epochs=2, verbose=0)
     network.export(str(made.saved_model))
+    network.save(made.keras)
     module = tf.Module()
     module.network = network
     signatures = {}

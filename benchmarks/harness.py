@@ -49,17 +49,34 @@ class Line:
     note: str = ""
 
 
-def take_turns(contenders: Mapping[str, Contender], repetitions: int, warm_up: bool = True) -> dict[str, list[float]]:
-    """Runs each contender once to warm up, unless that is done, then all of them in turn; the seconds of each turn."""
+def take_turns(
+    contenders: Mapping[str, Contender], repetitions: int, warm_up: bool = True, at_least: float = 0.0
+) -> dict[str, list[float]]:
+    """Runs each contender once to warm up, unless that is done, then all of them in turn; the seconds of each turn.
+
+    Args:
+        contenders: name -> contender.
+        repetitions: how many turns each has.
+        warm_up: whether they must be warmed up.
+        at_least: the seconds that a turn takes: work that is shorter is done several times, and its turn counts with
+            their mean. What takes a fraction of another would always run on the caches that the other left behind.
+    """
     for contender in contenders.values() if warm_up else ():
         contender()
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repetitions):
         for name, contender in contenders.items():
-            start = time.perf_counter()
-            told = contender()
-            seconds[name].append(time.perf_counter() - start if told is None else told)
+            times = [_timed(contender)]
+            while sum(times) < at_least:
+                times.append(_timed(contender))
+            seconds[name].append(statistics.fmean(times))
     return seconds
+
+
+def _timed(contender: Contender) -> float:
+    start = time.perf_counter()
+    told = contender()
+    return time.perf_counter() - start if told is None else told
 
 
 def fastest(seconds: Mapping[str, Sequence[float]], names: Sequence[str]) -> str:

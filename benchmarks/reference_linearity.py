@@ -1,9 +1,12 @@
 """Times alibi's linearity measure. Runs in the reference environment; see `harness.Reference`.
 
 Each line of input is a case: `data` (an .npz with `x`, `references`, `range`), `model`, `signatures` (measured one
-after another), `method`, `model_types`, `samples`, and `call`, how the model is called: `predict` is Keras'
-method, as in alibi's own example, and `signature` is that of the SavedModel, with nothing between, at most `batch`
-rows at a time (0: all at once, as alibi calls it).
+after another), `method`, `model_types`, `samples`, and `call`, how the model is called:
+
+- `predict`, Keras' method, as alibi's own example has it for the output.
+- `function`, Keras' too, as that example has it for layers: `model` is a file of Keras and the signatures are layers.
+- `signature`, that of the SavedModel, with nothing between, at most `batch` rows at a time (0: all at once, as alibi
+  calls it).
 """
 
 from __future__ import annotations
@@ -37,6 +40,21 @@ def by_predict(path: str, signature: str) -> Any:
     return lambda x: keras_model(path, signature, x.shape[1:]).predict(x, verbose=0)
 
 
+@cache
+def keras_network(path: str) -> Any:
+    import tf_keras
+
+    return tf_keras.models.load_model(path, compile=False)
+
+
+def by_function(path: str, layer: str) -> Any:
+    import tf_keras
+
+    network = keras_network(path)
+    function = tf_keras.backend.function([network.input], [network.get_layer(layer).output])
+    return lambda x: function([x])[0]
+
+
 def by_signature(path: str, signature: str, batch: int) -> Any:
     function = loaded(path).signatures[signature]
     (name,) = function.structured_input_signature[1]
@@ -58,6 +76,8 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
     for signature, model_type in zip(case["signatures"], case["model_types"], strict=True):
         if case["call"] == "predict":
             predictor = by_predict(case["model"], signature)
+        elif case["call"] == "function":
+            predictor = by_function(case["model"], signature)
         else:
             predictor = by_signature(case["model"], signature, case["batch"])
         scores = linearity_measure(

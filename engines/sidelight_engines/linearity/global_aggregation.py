@@ -71,15 +71,16 @@ class GlobalAggregation:
     def _sum_up(self, evaluated: Evaluated, count: int, start: int, stop: int) -> tuple[list[Array], list[Array]]:
         """The superposed outputs of the samples at the head of what was evaluated, and the size of what was rounded.
 
-        The size is taken from the last sample of each instance: another pass over all outputs would take as long as the
-        sum itself.
+        The size is taken from the last sample of each instance, as another pass over all outputs would take as long as
+        the sum itself; where the superposition stands for the samples, it is left to that.
         """
         each = stop - start
         done: dict[int, tuple[Array, Array]] = {}
         for values in evaluated:
             if id(values) not in done:
                 outputs = values.numbers[: count * each].reshape(count, each, -1)
-                size = self._total_size * values.sizes(slice(each - 1, count * each, each))
+                last = slice(each - 1, count * each, each)
+                size = np.zeros(count) if self._m.amid else self._total_size * values.sizes(last)
                 done[id(values)] = self._superpose(outputs, start, stop), size
         found = [done[id(values)] for values in evaluated]
         return [part for part, _ in found], [size for _, size in found]

@@ -13,6 +13,7 @@ in one forward pass, layers that are affine in others follow from those, and mem
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import fsum
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from sidelight_engines.linearity.global_aggregation import GlobalAggregation
 from sidelight_engines.linearity.intervals import confidence_interval
 from sidelight_engines.linearity.measurement import Measurement, Scores
 from sidelight_engines.linearity.pairwise_aggregation import PairwiseAggregation
-from sidelight_engines.linearity.parameters import Aggregation, Chunking, LinearityParameters
+from sidelight_engines.linearity.parameters import Aggregation, Chunking, GridSampling, LinearityParameters
 from sidelight_engines.linearity.plan import Plan, make_plan
 from sidelight_engines.linearity.result import LayerLinearity, LinearityResult, ZeroReason
 from sidelight_engines.linearity.rounding import AFFINE_FACTOR, NOISE_FACTOR
@@ -43,6 +44,8 @@ _UNWATCHED = Control()
 _CHUNKING = Chunking()
 # Fewer do not make up for compiling two parts of the model.
 _FEWEST_SPARED_ROWS = 500
+# Coefficients that are given as float32 add up to 1 up to this.
+_ROUNDED = 1e-6
 
 
 def measure_linearity(
@@ -134,8 +137,18 @@ def _superposition(
         runtime,
         evaluator.capacity,
         plan.coefficients,
+        amid=_amid(plan),
         side_by_side=side_by_side,
     )
+
+
+def _amid(plan: Plan) -> bool:
+    """Whether a superposition is a weighted mean of samples around an instance: one that is no smaller than they are.
+
+    That of neighbours may be: far ones on all sides have a small mean.
+    """
+    mean = bool((plan.coefficients >= 0).all()) and abs(fsum(plan.coefficients.tolist()) - 1) < _ROUNDED
+    return mean and isinstance(plan.parameters.sampling, GridSampling)
 
 
 def _lanes(
@@ -158,6 +171,7 @@ def _lanes(
         samples=parameters.samples,
         coefficients=plan.coefficients,
         repeats=parameters.confidence_level is not None,
+        amid=_amid(plan),
         targets=tuple(target.name for target in evaluator.targets),
         buffer=np.empty((rows, plan.instances.shape[1]), plan.instances.dtype),
         control=control,

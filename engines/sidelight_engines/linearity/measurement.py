@@ -74,6 +74,7 @@ class Measurement:
         samples: S, the samples per instance.
         coefficients: the a_s, float64.
         repeats: whether `Scores.repeats` is wanted.
+        amid: whether superpositions lie amid the samples, so that their outputs are as large as those of samples.
         targets: the names of the targets.
         buffer: where rows to evaluate are written; of the input's type, (capacity, features).
         control: asked for a stop before every forward pass.
@@ -84,6 +85,7 @@ class Measurement:
     samples: int
     coefficients: Array
     repeats: bool
+    amid: bool
     targets: tuple[str, ...]
     buffer: Array
     control: Control

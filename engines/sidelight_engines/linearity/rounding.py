@@ -5,7 +5,8 @@ Every forward pass rounds, so for a perfectly linear model the measured L is not
     c * eps * scale,    scale = max(sum_s |a_s| * |M(v_S)|, |sum_s a_s M(v_s)|, |M(sum_s a_s v_s)|)
 
 with the last of S samples, the farthest of neighbours, standing for all, and eps the spacing of the floating-point type
-at 1 (2^-23 for float32), the wider of the input's and the layer's. The c of a model can not be known,
+at 1 (2^-23 for float32), the wider of the input's and the layer's. On a grid, with coefficients of a mean, the
+superposition lies amid the samples, and |M(sum_s a_s v_s)| stands for theirs, too. The c of a model can not be known,
 because what was rounded within a layer may have cancelled before its output; so it was measured, as
 max L / (eps * scale) over instances, both aggregations and 2 to 150 samples:
 

@@ -1,7 +1,7 @@
 """The global aggregation where layers are affine in others.
 
-Two rows of each instance are evaluated at every layer: the last sample, which tells what was rounded, and the
-superposition. Of the other samples only what `Superposition` needs is.
+Two rows of each instance are evaluated at every layer: the superposition, and the last sample, which tells what was
+rounded; one where the superposition tells that too. Of the other samples only what `Superposition` needs is.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ from sidelight_engines.runtime.runtime import Array
 FEWEST_SAMPLES = 4
 """With fewer, the rows that are evaluated at every layer are most of them."""
 
-
 # Numbers that are compared at a time: of 2^15 to 2^22 this took the least time, as they stay in the cache.
 _CACHED = 2**18
 
 
 def most_instances(evaluator: Evaluator, superposition: Superposition, samples: int) -> int:
-    """The most instances whose two rows fit into a forward pass, and whose rows and results into memory."""
-    two = superposition.rows // 2
-    # The two rows and the sum at every layer, and the samples.
+    """The most instances that fit into half a forward pass, and whose rows and results fit into memory."""
+    half = superposition.rows // 2
+    # The rows and the sum at every layer, and the samples.
     each = 3 * evaluator.row_bytes + (samples + 1) * evaluator.input_bytes
-    return max(1, min(two, evaluator.memory_bytes // each))
+    return max(1, min(half, evaluator.memory_bytes // each))
 
 
 class SuperposedAggregation(GlobalAggregation):
@@ -38,7 +37,7 @@ class SuperposedAggregation(GlobalAggregation):
     Args:
         measurement: the task, without repeats; the samples of an instance and one more row fit into a forward pass.
         superposition: superposes the outputs of samples.
-        evaluator: evaluates the two rows of each instance; it is asked for shapes here.
+        evaluator: evaluates the other rows of each instance; it is asked for shapes here.
     """
 
     def __init__(self, measurement: Measurement, superposition: Superposition, evaluator: Evaluator) -> None:
@@ -56,11 +55,11 @@ class SuperposedAggregation(GlobalAggregation):
         m.buffer[taken : taken + count] = self._weigh(drawn, 0, m.samples, np.dtype(np.float64))
         samples = m.buffer[:taken].reshape(count, m.samples, -1)
         superposed = m.buffer[taken : taken + count]
-        evaluated = yield np.concatenate([samples[:, -1], superposed])
+        evaluated = yield superposed if m.amid else np.concatenate([samples[:, -1], superposed])
         moved = self._superposition.division.moved
-        last = {target: values.numbers[:count] for target, values in enumerate(evaluated) if target not in moved}
-        sums = self._superposition.superpose(samples, last, superposed, self._evaluator.shapes, m.control.checkpoint)
-        self._evaluator.count(taken - count)
+        apart = {target: values.numbers for target, values in enumerate(evaluated) if target not in moved}
+        sums = self._superposition.superpose(samples, apart, superposed, self._evaluator.shapes, m.control.checkpoint)
+        self._evaluator.count(taken if m.amid else taken - count)
         scores = {target: self._score(sums[target], evaluated[target], count) for target in sums}
         if all(np.isfinite(columns).all() for columns in scores.values()):
             found = [scores[moved.get(target, target)] for target in range(len(evaluated))]
@@ -84,16 +83,19 @@ class SuperposedAggregation(GlobalAggregation):
 
     def _score(self, superposed: Array, values: Values, count: int) -> Array:
         """L, the norm of the superposed outputs and the size of what was rounded, (3, instances)."""
-        found = np.empty((4, count))
-        rows = values.numbers.reshape(2, count, -1)
+        rows = values.numbers.reshape(-1, count, values.numbers.shape[-1])
+        found = np.empty((2, count))
+        sizes = np.empty((len(rows), count))
         with np.errstate(over="ignore", invalid="ignore"):
             # A few instances after another: their rows stay in the cache.
             for part in _parts(count, rows.shape[2]):
-                found[:2, part] = norms(rows[:, part])
-                found[2, part] = norms(superposed[part])
-                found[3, part] = norms(superposed[part] - rows[1, part])
-        last, end = found[:2] + values.hidden.reshape(2, count)
-        return np.stack([found[3], found[2], np.maximum.reduce([self._total_size * last, found[2], end])])
+                sizes[:, part] = norms(rows[:, part])
+                found[0, part] = norms(superposed[part] - rows[-1, part])
+                found[1, part] = norms(superposed[part])
+        sizes += values.hidden.reshape(sizes.shape)
+        # All but the superposition is the last sample, which stands for all.
+        sizes[:-1] *= self._total_size
+        return np.stack([*found, np.maximum(found[1], sizes.max(axis=0))])
 
 
 def _parts(count: int, size: int) -> list[slice]:

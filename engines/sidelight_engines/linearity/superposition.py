@@ -101,6 +101,7 @@ class Superposition:
         runtime: evaluates the model.
         capacity: the most rows of a forward pass that memory allows for.
         coefficients: the a_s.
+        amid: see `Measurement.amid`; where not, the last sample is evaluated by itself.
         side_by_side: whether several threads will ask.
     """
 
@@ -113,13 +114,16 @@ class Superposition:
         capacity: int,
         coefficients: Array,
         *,
+        amid: bool,
         side_by_side: bool,
     ) -> None:
         self.division = division
         self._targets = targets
         self._input, self._name, self._shape = inputs
         self.rows = min(capacity, _ROWS[runtime.kind])
-        self._coefficients = coefficients
+        # Of the samples that the runtime sums up; the last one may have been evaluated by itself.
+        self._weights = coefficients if amid else coefficients[:-1]
+        self._last_weight = None if amid else coefficients[-1]
         # What a constant term lacks beside the sum of the inputs.
         self._lacking = fsum(coefficients.tolist()) - 1
         self._lacking = 0.0 if abs(self._lacking) < 1e-12 else self._lacking
@@ -138,7 +142,7 @@ class Superposition:
     def superpose(
         self,
         samples: Array,
-        last: Mapping[int, Array],
+        apart: Mapping[int, Array],
         superposed: Array,
         shapes: Sequence[tuple[int, ...]],
         checkpoint: Callable[[], None],
@@ -147,7 +151,8 @@ class Superposition:
 
         Args:
             samples: of the input's type, (instances, samples, features).
-            last: target -> its outputs for the last sample, (instances, size).
+            apart: target -> its outputs for the rows that were evaluated by themselves, (rows, size): the last samples,
+                if they were, and the superpositions.
             superposed: sum_s a_s v_s, of the input's type, (instances, features).
             shapes: for each target the shape of its rows.
             checkpoint: called before each forward pass.
@@ -156,28 +161,32 @@ class Superposition:
             Position of the target -> (instances, size). They may hold infinity where a sum leaves the range of its
             type.
         """
-        count, each = samples.shape[0], samples.shape[1] - 1
+        count, each = samples.shape[0], len(self._weights)
         sums = {
-            position: np.empty((count, int(np.prod(shapes[position]))), last[position].dtype)
+            position: np.empty((count, int(np.prod(shapes[position]))), apart[position].dtype)
             for position in (*self.division.summed, *self.division.fetched)
         }
         passes = -(-count // max(1, self.rows // each))
         edges = [count * number // passes for number in range(passes + 1)]
         for first, stop in pairwise(edges):
             checkpoint()
-            inner = np.ascontiguousarray(samples[first:stop, :-1]).reshape(-1, *self._shape)
+            inner = np.ascontiguousarray(samples[first:stop, :each]).reshape(-1, *self._shape)
             for position, values in self._sum(inner).items():
                 sums[position][first:stop] = values
-        with np.errstate(over="ignore", invalid="ignore"):
-            for position, whole in sums.items():
-                weight = self._coefficients[-1].astype(whole.dtype)
-                # Row by row: what is in the cache takes less time than new memory.
-                for row, last_row in zip(whole, last[position], strict=True):
-                    row += weight * last_row
+        if self._last_weight is not None:
+            self._add_last(sums, apart, self._last_weight)
         return sums | self._follow(sums, superposed, shapes)
 
+    def _add_last(self, sums: Mapping[int, Array], apart: Mapping[int, Array], coefficient: float) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            for position, whole in sums.items():
+                weight = whole.dtype.type(coefficient)
+                # Row by row: what is in the cache takes less time than new memory.
+                for row, last in zip(whole, apart[position], strict=False):
+                    row += weight * last
+
     def _sum(self, rows: Array) -> dict[int, Array]:
-        weights = self._coefficients[:-1]
+        weights = self._weights
         summed, fetched = self._summing({self._name: rows}, weights)
         found = {
             position: values.reshape(len(values), -1)

@@ -21,9 +21,11 @@ from sidelight_engines.linearity import (
     Chunking,
     ClassifierScale,
     GridSampling,
+    KnnSampling,
     LayerSelection,
     LinearityParameters,
     LinearityResult,
+    Rows,
     UniformRange,
     measure,
     measure_linearity,
@@ -171,8 +173,11 @@ def test_exact_log_probabilities_are_measured_beside(models: dict[str, Opened], 
     assert_same(measure_linearity(*models[name], x, parameters), every_row(models[name], x, parameters))
 
 
-def test_only_two_rows_of_an_instance_are_fetched_at_every_layer(
-    models: dict[str, Opened], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("coefficients", "rows"), [((), 1), ((0.5, 0.1, 0.1, 0.1, 0.1, 0.1), 1), ((1.5, -0.1, -0.1, -0.1, -0.1, -0.1), 2)]
+)
+def test_only_superpositions_are_fetched_at_every_layer_and_a_sample_where_they_are_no_means(
+    models: dict[str, Opened], monkeypatch: pytest.MonkeyPatch, coefficients: tuple[float, ...], rows: int
 ) -> None:
     graph, runtime = models["onnx"]
     lengths: list[int] = []
@@ -188,8 +193,22 @@ def test_only_two_rows_of_an_instance_are_fetched_at_every_layer(
         return replace(found, forward=forward)
 
     monkeypatch.setattr(runtime, "lanes", watched)
-    measure_linearity(graph, runtime, images(models["onnx"], 5), PARAMETERS)
-    assert sum(lengths) == 10
+    measure_linearity(graph, runtime, images(models["onnx"], 5), replace(PARAMETERS, coefficients=coefficients))
+    assert sum(lengths) == 5 * rows
+
+
+def test_among_neighbours_on_all_sides_rounding_is_as_large_as_their_outputs(models: dict[str, Opened]) -> None:
+    # The superposition is in their midst, where outputs are small.
+    graph, runtime = models["onnx"]
+    there = np.random.default_rng(1).normal(size=(2, *graph.inputs[0].shape[1:]))  # type: ignore[misc]
+    neighbours = np.concatenate([there, -there]).astype(np.float32)
+    parameters = replace(PARAMETERS, sampling=KnnSampling(Rows(neighbours, "data")), samples=4)
+    found = measure_linearity(graph, runtime, np.zeros_like(neighbours[:1]), parameters)
+    tensors = {layer.name: layer.tensor for layer in graph.layers}
+    for layer in found.layers[:2]:
+        outputs = runtime.forward([tensors[layer.name]])({"x": neighbours})[0].reshape(4, -1)
+        size = np.linalg.norm(outputs.astype(np.float64), axis=1).min()
+        assert layer.noise_floor[0] >= 15 * 2.0**-23 * size
 
 
 def test_an_instance_whose_outputs_are_no_numbers_is_named(models: dict[str, Opened]) -> None:

@@ -140,7 +140,8 @@ class Replicas:
         high, wide = lengths[1:3] if len(lengths) == 4 and None not in lengths[1:3] else (0, 0)
         if high * wide >= _LARGE_PLANE and wide <= _LONGEST_ROW:
             # A mean over windows takes as long as reading them; a sum over an axis up to four times as long.
-            window = [max(rows for rows in range(1, high + 1) if high % rows == 0 and rows * wide <= _LONGEST_ROW), wide]
+            rows = max(count for count in range(1, high + 1) if high % count == 0 and count * wide <= _LONGEST_ROW)
+            window = [rows, wide]
             relevance = tf.nn.avg_pool2d(relevance, window, window, "VALID") * float(math.prod(window))
         elif len(lengths) > 2 and lengths[1] is not None and lengths[1] <= _LONGEST_ROW:
             relevance = tf.reduce_sum(relevance, axis=1)
