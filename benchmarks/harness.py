@@ -49,6 +49,10 @@ class Line:
     note: str = ""
 
 
+TURN_SECONDS = 2.0
+"""What a turn takes at least where contenders differ much."""
+
+
 def take_turns(
     contenders: Mapping[str, Contender], repetitions: int, warm_up: bool = True, at_least: float = 0.0
 ) -> dict[str, list[float]]:
@@ -59,7 +63,8 @@ def take_turns(
         repetitions: how many turns each has.
         warm_up: whether they must be warmed up.
         at_least: the seconds that a turn takes: work that is shorter is done several times, and its turn counts with
-            their mean. What takes a fraction of another would always run on the caches that the other left behind.
+            their median. What takes a fraction of another would always run while that one's process still tidies up,
+            and on the caches that it left behind.
     """
     for contender in contenders.values() if warm_up else ():
         contender()
@@ -69,7 +74,7 @@ def take_turns(
             times = [_timed(contender)]
             while sum(times) < at_least:
                 times.append(_timed(contender))
-            seconds[name].append(statistics.fmean(times))
+            seconds[name].append(statistics.median(times))
     return seconds
 
 

@@ -26,7 +26,7 @@ from sidelight_engines.linearity import (
 from sidelight_engines.runtime.runtime import Runtime
 
 from benchmarks.classic import LAYERS, Classic, build, images
-from benchmarks.harness import Line, Reference, Report, at_least, at_most, fastest, ratio, take_turns
+from benchmarks.harness import TURN_SECONDS, Line, Reference, Report, at_least, at_most, fastest, ratio, take_turns
 from benchmarks.server import measure_server
 from benchmarks.serving import make_repository, serving
 
@@ -35,7 +35,6 @@ Array = npt.NDArray[Any]
 SAMPLES = 20
 PARAMETERS = LinearityParameters(GridSampling(UniformRange(0, 1)), samples=SAMPLES)
 _BATCHES = (32, 64, 128, 256, 512, 1024)
-_TURN_SECONDS = 2.0
 _KINDS = {"saved_model": "TensorFlow", "onnx": "ONNX Runtime"}
 
 
@@ -271,7 +270,7 @@ class Benchmark:
         contenders[example] = self._alibi(case | by_function, x, "layers")
         for name, batch in zip(bare, (0, 1024), strict=True):
             contenders[name] = self._alibi(case | {"batch": batch}, x, "layers")
-        seconds = take_turns(contenders, max(1, self.setting.repetitions // 2), at_least=_TURN_SECONDS)
+        seconds = take_turns(contenders, max(1, self.setting.repetitions // 2), at_least=TURN_SECONDS)
         best = fastest(seconds, bare)
         told = "alibi is given one function of a SavedModel per layer."
         for kind, runtime in _KINDS.items():
