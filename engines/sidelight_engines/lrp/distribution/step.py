@@ -10,7 +10,7 @@ from typing import Any
 from sidelight_engines.lrp.maps.linear_map import LinearMap
 from sidelight_engines.lrp.maps.weights import Weights
 from sidelight_engines.lrp.structure.batch_axis import BatchAxis
-from sidelight_engines.lrp.walk.node import Node
+from sidelight_engines.lrp.walk.node import Node, late, wide
 
 # No sum of products is as small and yet not 0 up to rounding.
 _LEAST = 1e-30
@@ -22,28 +22,26 @@ class LinearStep:
 
     Attributes:
         map: L.
-        x: the tensor that it reads, in the type that relevance is computed in.
+        relevance: what came to y.
         weights: W.
-        u: L(x, W) without the factor that was folded into W.
-        scale: that factor, of u's rank; None for 1.
-        end: z + b as the graph has it, if it has it in u's shape; else None.
+        scale: the factor that was folded into W, of z's rank; None for 1.
+        end_tensor: z + b as the graph has it, if it has it in z's shape; else None.
         bias: b, broadcasting to z; None for none.
         nonnegative: whether x is never below 0.
-        active: max(y, 0), if relevance is known to be 0 wherever that is 0; else None.
+        active_tensor: max(y, 0), if relevance is known to be 0 wherever that is 0; else None.
         vanishing: whether relevance is known to be 0 wherever y is.
         x_where: the place of the instances in x.
         y_where: the place of the instances in y.
     """
 
     map: LinearMap
-    x: Any
+    relevance: Any
     weights: Weights
-    u: Any
     scale: Any
-    end: Any
+    end_tensor: Any
     bias: Any
     nonnegative: bool
-    active: Any
+    active_tensor: Any
     vanishing: bool
     x_where: BatchAxis
     y_where: BatchAxis
@@ -51,18 +49,29 @@ class LinearStep:
     # Made when a rule asks for them: what a walk reads of the forward pass is kept in memory until it has.
 
     @cached_property
+    def x(self) -> Any:
+        """The tensor that it reads, in the type that relevance is computed in."""
+        return late(wide(self.map.x), self.relevance)
+
+    @cached_property
     def z(self) -> Any:
         """L(x, W)."""
         import tensorflow as tf
 
-        return self.u if self.scale is None else self.u * tf.constant(self.scale, self.u.dtype)
+        u = late(wide(self.map.u), self.relevance)
+        return u if self.scale is None else u * tf.constant(self.scale, u.dtype)
 
     @cached_property
     def y(self) -> Any:
         """The sum: z + b."""
         if self.bias is None:
             return self.z
-        return self.z + self.bias if self.end is None else self.end
+        return self.z + self.bias if self.end_tensor is None else late(wide(self.end_tensor), self.relevance)
+
+    @cached_property
+    def active(self) -> Any:
+        """max(y, 0), if relevance is known to be 0 wherever that is 0; else None."""
+        return None if self.active_tensor is None else late(wide(self.active_tensor), self.relevance)
 
     def back(self, s: Any, weights: Any) -> Any:
         """L' s."""

@@ -15,7 +15,7 @@ from sidelight_engines.lrp.distribution import divided, filled, stabilised
 from sidelight_engines.lrp.ops.registry import entry
 from sidelight_engines.lrp.parameters import EmptyBranchPolicy
 from sidelight_engines.lrp.rules import AlphaBeta, Epsilon, Gamma, Norm, Pass
-from sidelight_engines.lrp.walk.node import Contributions, Node, wide
+from sidelight_engines.lrp.walk.node import Contributions, Node, late, wide
 
 
 @entry("Add", "AddN", "AddV2", "BiasAdd", "Sub")
@@ -72,7 +72,8 @@ def _shares(node: Node, terms: list[Any], made: Any) -> list[_Share]:
     active = node.walking.zeros.active(relevance, node.op.outputs[0])
     node.apply(rule)
     if active is not None and isinstance(rule, AlphaBeta | Epsilon | Gamma | Norm):
-        return _over_active(node, terms, wide(active), rule)
+        return _over_active(node, terms, late(wide(active), relevance), rule)
+    made = late(made, relevance)
 
     def along(factor: Any, form: Any = None) -> Any:
         shape = (lambda term: term) if form is None else form

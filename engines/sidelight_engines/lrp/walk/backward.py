@@ -186,20 +186,17 @@ def _step(node: Node, chain: Chain, relevance: Any) -> LinearStep:
 
     linear, view, zeros = chain.map, node.view, node.walking.zeros
     end = None if chain.moves else chain.end.outputs[0]
-    active = None if end is None else zeros.active(relevance, end)
-    x, u = wide(linear.x), wide(linear.u)
-    scale = scale_for(chain, {axis: u.shape[axis] for axis in linear.channel_axes})
-    bias = None if chain.bias is None else tf.constant(chain.bias, u.dtype)
+    made = wide(linear.u)
+    scale = scale_for(chain, {axis: made.shape[axis] for axis in linear.channel_axes})
     return LinearStep(
         map=linear,
-        x=x,
-        weights=_weights(node, chain, scale, u.dtype),
-        u=u,
+        relevance=relevance,
+        weights=_weights(node, chain, scale, made.dtype),
         scale=scale,
-        end=None if end is None else wide(end),
-        bias=bias,
+        end_tensor=end,
+        bias=None if chain.bias is None else tf.constant(chain.bias, made.dtype),
         nonnegative=view.nonnegative(linear.x),
-        active=None if active is None else wide(active),
+        active_tensor=None if end is None else zeros.active(relevance, end),
         vanishing=end is not None and zeros.vanishes(relevance, end),
         x_where=node.where(linear.x),
         y_where=node.where(linear.u),

@@ -170,3 +170,15 @@ def wide(tensor: Any) -> Any:
     import tensorflow as tf
 
     return tensor if tensor.dtype in (tf.float32, tf.float64) else tf.cast(tensor, tf.float32)
+
+
+def late(value: Any, relevance: Any) -> Any:
+    """A tensor of the forward pass, for what is computed from it once relevance has come, and not before.
+
+    TensorFlow computes what it can as soon as it can: what the way back adds to the forward pass would all be computed
+    with that, and be kept until relevance comes, out of the cache by then.
+    """
+    import tensorflow as tf
+
+    with tf.control_dependencies([relevance]):
+        return tf.identity(value)
