@@ -1,7 +1,8 @@
 """Books where relevance goes while the backward walk is being traced.
 
 Every column is summed in float64 for each target and instance. Each sum is computed from the relevance itself, none
-as what is left of the others, so that what a layer leaves unexplained is rounding and nothing else.
+as what is left of the others, so that what a layer leaves unexplained is rounding and nothing else. A max-pool alone
+books one sum on both sides; relevance that it lost would be missing in the layer below.
 """
 
 from __future__ import annotations
