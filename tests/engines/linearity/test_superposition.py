@@ -200,8 +200,8 @@ def test_only_superpositions_are_fetched_at_every_layer_and_a_sample_where_they_
 def test_among_neighbours_on_all_sides_rounding_is_as_large_as_their_outputs(models: dict[str, Opened]) -> None:
     # The superposition is in their midst, where outputs are small.
     graph, runtime = models["onnx"]
-    there = np.random.default_rng(1).normal(size=(2, *graph.inputs[0].shape[1:]))  # type: ignore[misc]
-    neighbours = np.concatenate([there, -there]).astype(np.float32)
+    there = images(models["onnx"], 2)
+    neighbours = np.concatenate([there, -there])
     parameters = replace(PARAMETERS, sampling=KnnSampling(Rows(neighbours, "data")), samples=4)
     found = measure_linearity(graph, runtime, np.zeros_like(neighbours[:1]), parameters)
     tensors = {layer.name: layer.tensor for layer in graph.layers}

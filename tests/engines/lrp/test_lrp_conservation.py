@@ -174,3 +174,14 @@ def test_chunks_of_one_instance_give_what_one_chunk_gives(network):
     np.testing.assert_allclose(parts.inputs[0].values, whole.inputs[0].values, rtol=1e-4, atol=1e-6)
     assert parts.inputs[0].values.shape == (5, 5, 2, 6, 6)
     assert [each.class_index for each in parts.explained] == [0, 1, 2, 3, 4] * 5
+
+
+@pytest.mark.parametrize("shape", [(48, 64, 3), (64, 47, 2), (5, 7, 3), (1500, 2, 4), (2, 1500, 4)])
+def test_channels_are_summed_by_target_and_instance_over_planes_of_any_size(shape: tuple[int, ...]) -> None:
+    import tensorflow as tf
+    from sidelight_engines.lrp.walk.replicas import Replicas
+
+    values = np.random.default_rng(3).normal(size=(2 * 3, *shape)).astype(np.float32)
+    found = Replicas(2, tf.constant(3)).channel_totals(tf.constant(values))
+    expected = values.astype(np.float64).sum(axis=(1, 2)).reshape(2, 3, -1)
+    np.testing.assert_allclose(found, expected, atol=2e-6 * np.abs(values).sum(axis=(1, 2)).max())
