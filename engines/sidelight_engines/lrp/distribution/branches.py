@@ -64,6 +64,24 @@ def by_sign_of_contribution(node: Node, step: LinearStep, rule: AlphaBeta, relev
     return contributions.handed_back(node, s_positive, s_negative)
 
 
+def _over_positive_sums(node: Node, step: LinearStep, rule: AlphaBeta, relevance: Any, active: Any) -> Any:
+    """Where neither inputs nor sums are negative: one product more than the sum itself gives both branches.
+
+    The negative branch is a product and the positive one that and the sum, which are both positive: neither holds more
+    rounding than the product itself.
+    """
+    where, weights, epsilon = step.y_where, step.weights, rule.epsilon
+    up, down = (None, None) if rule.ignore_bias else _bias_parts(step.bias)
+    negative = step.forward(weights.negative, down, epsilon)
+    held = filled(node, where, relevance, negative - epsilon if epsilon > 0 else negative)
+    s_positive = divided(node, where, relevance, negative + active)
+    s_negative = divided(node, where, held, negative)
+    book_shares(node, step, s_positive, epsilon, up, rule.alpha)
+    book_shares(node, step, s_negative, epsilon, down, -rule.beta)
+    _book_lost(node, where, relevance, held, -rule.beta)
+    return _both_handed_back(node, step, rule, s_positive, s_negative)
+
+
 def _over_nonnegative(node: Node, step: LinearStep, rule: AlphaBeta, relevance: Any) -> Any:
     """Where inputs are not negative: one product more than the sum itself gives both branches.
 
@@ -71,12 +89,15 @@ def _over_nonnegative(node: Node, step: LinearStep, rule: AlphaBeta, relevance: 
     positive in whatever order it is rounded.
     """
     where, weights, epsilon = step.y_where, step.weights, rule.epsilon
+    active = step.active_for(rule.ignore_bias)
+    if active is not None and rule.beta != 0:
+        return _over_positive_sums(node, step, rule, relevance, active)
     up, down = (None, None) if rule.ignore_bias else _bias_parts(step.bias)
     positive = step.forward(weights.positive, up, epsilon)
-    active = step.active_for(rule.ignore_bias)
+    inside = positive - epsilon if epsilon > 0 else positive
     held = relevance
     if active is None:
-        held = filled(node, where, relevance, positive - epsilon if epsilon > 0 else positive)
+        held = filled(node, where, relevance, inside)
         _book_lost(node, where, relevance, held, rule.alpha)
     s_positive = divided(node, where, held, positive)
     book_shares(node, step, s_positive, epsilon, up, rule.alpha)
@@ -87,14 +108,18 @@ def _over_nonnegative(node: Node, step: LinearStep, rule: AlphaBeta, relevance: 
         held = filled(node, where, relevance, negative)
         s_negative = divided(node, where, held, negative + epsilon if epsilon > 0 else negative)
     else:
-        whole = active if active is not None else step.z if rule.ignore_bias else step.y
+        whole = step.z if rule.ignore_bias else step.y
         negative = positive - whole
-        # Both hold epsilon; what is left of the difference without it may be rounding.
-        least = rounding(negative) * positive
-        held = filled(node, where, relevance, negative - (least + epsilon if epsilon > 0 else least))
+        # Where the positive branch is all there is, what is left of the difference is rounding.
+        held = filled(node, where, relevance, inside - (1 + rounding(whole)) * whole)
         s_negative = divided(node, where, held, negative)
     book_shares(node, step, s_negative, epsilon, down, -rule.beta)
     _book_lost(node, where, relevance, held, -rule.beta)
+    return _both_handed_back(node, step, rule, s_positive, s_negative)
+
+
+def _both_handed_back(node: Node, step: LinearStep, rule: AlphaBeta, s_positive: Any, s_negative: Any) -> Any:
+    weights = step.weights
     terms = [(rule.alpha, s_positive, weights.positive), (-rule.beta, s_negative, weights.negative)]
     return by_input(node, step, step.x, step.back_sum(terms))
 

@@ -66,13 +66,15 @@ class Convolution(LinearMap):
 
     def transposed_sum(self, terms: Sequence[tuple[float, Any, Any]]) -> Any:
         """See LinearMap."""
-        if self._planar and self._groups == 1 and self._goes_back_to_few():
-            return self._back_by_taps(terms)
+        step = self._strides[1]
+        if self._planar and self._groups == 1 and step == self._strides[2]:
+            *window, inner, outer = self.op.inputs[1].shape.as_list()
+            taps = math.prod(window)
+            if taps == 1 and step > 1:
+                return self._back_between_gaps(terms)
+            if taps > 1 and taps * inner <= outer / 2:
+                return self._back_by_taps(terms)
         return super().transposed_sum(terms)
-
-    def _goes_back_to_few(self) -> bool:
-        *window, inner, outer = self.op.inputs[1].shape.as_list()
-        return bool(math.prod(window) > 1 and math.prod(window) * inner <= outer / 2)
 
     def _back(self, s: Any, kernel: Any, channels: int) -> Any:
         import tensorflow as tf
@@ -116,6 +118,22 @@ class Convolution(LinearMap):
         lengths = tf.unstack(tf.shape(self.x)[1:-1]) if None in spatial else spatial
         return tf.stack([tf.shape(s)[0], *lengths, channels])
 
+    def _back_between_gaps(self, terms: Sequence[tuple[float, Any, Any]]) -> Any:
+        """The transposes of a kernel of one tap that goes in steps: what it steps over gets nothing.
+
+        So everything is computed and added up where there is something, and put in place once.
+        """
+        import tensorflow as tf
+
+        *_, inner, outer = self.op.inputs[1].shape.as_list()
+        whole = None
+        for factor, s, weights in terms:
+            product = tf.matmul(tf.reshape(s, [-1, outer]), tf.reshape(weights, [inner, outer]), transpose_b=True)
+            part = product if factor == 1 else factor * product
+            whole = part if whole is None else whole + part
+        taken = tf.reshape(whole, [*tf.unstack(tf.shape(s))[:-1], inner])
+        return self._in_place(taken, tf.ones([1, 1, inner, 1], taken.dtype))
+
     def _back_by_taps(self, terms: Sequence[tuple[float, Any, Any]]) -> Any:
         """The transposes in two steps: products give what each tap of the kernel takes, then that is put in place.
 
@@ -131,9 +149,25 @@ class Convolution(LinearMap):
             matrix = tf.transpose(tf.reshape(factor * kernel, [taps, shape[-1]]))
             parts.append(tf.matmul(tf.reshape(s, [-1, shape[-1]]), matrix))
         taken = tf.reshape(tf.add_n(parts), [*tf.unstack(tf.shape(s))[:-1], taps])
-        # Convolving with these copies each tap's number out of the image.
-        places = np.eye(taps).reshape(*shape[:-1], taps)
-        return self._back(taken, tf.constant(places, taken.dtype), shape[-2])
+        *window, inner, _ = shape
+        # Each tap's number is moved as a channel by itself; then each channel of x sums its taps.
+        where = np.eye(taps).reshape(*shape[:-1], taps).sum(2)[..., None]
+        placed = self._in_place(taken, tf.constant(where, taken.dtype))
+        own = tf.constant(np.tile(np.eye(inner), [math.prod(window), 1]), taken.dtype)
+        return tf.reshape(tf.matmul(tf.reshape(placed, [-1, taps]), own), self._input_sizes(s, inner))
+
+    def _in_place(self, taken: Any, kernels: Any) -> Any:
+        """The transpose of a kernel of its own for each channel."""
+        import tensorflow as tf
+
+        return tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
+            input_sizes=self._input_sizes(taken, taken.shape[-1]),
+            filter=kernels,
+            out_backprop=taken,
+            strides=self._strides,
+            padding=self._padding,
+            explicit_paddings=[side for pad in self._pads or [] for side in pad],
+        )
 
     def _leaps(self) -> bool:
         """Whether a large window goes in steps over few channels of known positions, as in many first layers."""
