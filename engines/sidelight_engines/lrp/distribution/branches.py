@@ -127,7 +127,7 @@ def _both_handed_back(node: Node, step: LinearStep, rule: AlphaBeta, s_positive:
 def _book_lost(node: Node, where: BatchAxis, relevance: Any, held: Any, weight: float) -> None:
     """Books what an empty branch of a weight loses. Where nothing is, the sums are the same to the last bit."""
     lost = node.replicas.total(relevance, where) - node.replicas.total(held, where)
-    node.book_total("empty_branch", weight * lost)
+    node.book_total("empty_branch", lost, weight)
 
 
 def _bias_parts(bias: Any) -> tuple[Any, Any]:
@@ -201,7 +201,7 @@ def by_quadrants(node: Node, step: LinearStep, rule: AlphaBetaX, relevance: Any)
     # What the weights of the branches lack to 1, by the rule's own choice, is not the branches' doing.
     empty = whole_weight - given
     node.book("empty_branch", node.meet(lambda r, e: r * e, where, [relevance], [empty]), where)
-    node.book_total("sink", (1 - whole_weight) * node.replicas.total(relevance, where))
+    node.book_total("sink", node.replicas.total(relevance, where), 1 - whole_weight)
     return (
         total if total is not None else by_input(node, step, tf.zeros_like(step.x), step.back(relevance, weights.plain))
     )

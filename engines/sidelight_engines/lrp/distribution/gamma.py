@@ -44,7 +44,7 @@ def _by_magnitudes(node: Node, step: LinearStep, rule: Gamma, relevance: Any) ->
     factor = tf.math.divide_no_nan(sign, magnitude if own_bias is None else magnitude + own_bias)
     s = node.meet(lambda r, f: r * f, where, [relevance], [factor])
     m = node.meet(lambda s, t: s * t, where, [s], [sign])
-    node.book_total("stabiliser", rule.epsilon * node.replicas.total(m, where))
+    node.book_total("stabiliser", node.replicas.total(m, where), rule.epsilon)
     started = filled(node, where, relevance, size)
     node.book_total("stabiliser", node.replicas.total(relevance, where) - node.replicas.total(started, where))
     if bias is not None:

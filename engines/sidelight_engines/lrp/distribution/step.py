@@ -125,7 +125,7 @@ def stabilised(node: Node, where: BatchAxis, relevance: Any, y: Any, epsilon: fl
 
     if epsilon > 0:
         magnitude = node.meet(lambda r, v: r / (tf.abs(v) + epsilon), where, [relevance], [y])
-        node.book_total("stabiliser", epsilon * node.replicas.total(magnitude, where))
+        node.book_total("stabiliser", node.replicas.total(magnitude, where), epsilon)
         # sgn(0) = 1; the least number there is decides nothing else.
         return signed_by(node, where, magnitude, y if vanishing else y + _LEAST)
     signed = node.meet(tf.math.divide_no_nan, where, [relevance], [y])
@@ -173,11 +173,12 @@ def book_shares(node: Node, step: LinearStep, s: Any, epsilon: float, bias: Any,
         # One sweep over s serves both.
         channels = node.replicas.channel_totals(s)
         weights = tf.cast(tf.reshape(bias, [-1]), tf.float64)
-        node.book_total("stabiliser", weight * epsilon * tf.reduce_sum(channels, axis=-1))
-        node.book_total("bias", weight * tf.linalg.matvec(channels, weights))
+        all_alike, by_bias = tf.unstack(channels @ tf.stack([tf.ones_like(weights), weights], axis=1), axis=-1)
+        node.book_total("stabiliser", all_alike, weight * epsilon)
+        node.book_total("bias", by_bias, weight)
         return
     if epsilon > 0:
-        node.book_total("stabiliser", weight * epsilon * node.replicas.total(s, where))
+        node.book_total("stabiliser", node.replicas.total(s, where), weight * epsilon)
     book_bias(node, step, s, None if bias is None else weight * bias)
 
 

@@ -80,15 +80,21 @@ class LinearMap(ABC):
     def transposed_sum(self, terms: Sequence[tuple[float, Any, Any]]) -> Any:
         """The sum of factor * transposed(s, weights) over (factor, s, weights)."""
         whole = None
+        scaled_before = self._makes_less_than_it_reads()
         for factor, s, weights in terms:
-            part = self.transposed(s, weights)
-            if whole is None:
-                whole = part if factor == 1 else factor * part
-            elif factor == -1:
-                whole -= part
+            # A factor of -1 is a subtraction, unless there is nothing yet to subtract from.
+            times = 1.0 if factor == -1 and whole is not None else factor
+            if times == 1:
+                part = self.transposed(s, weights)
             else:
-                whole += factor * part
+                part = self.transposed(times * s, weights) if scaled_before else times * self.transposed(s, weights)
+            whole = part if whole is None else whole - part if times != factor else whole + part
         return whole
+
+    def _makes_less_than_it_reads(self) -> bool:
+        """Whether an instance has fewer positions in u than in x, as far as lengths are known."""
+        made, read = (math.prod(length or 1 for length in tensor.shape.as_list()) for tensor in (self.u, self.x))
+        return bool(made < read)
 
     def scaled(self, weights: Any, scale: Array) -> Any:
         """Weights whose map is `scale` times that of `weights`.

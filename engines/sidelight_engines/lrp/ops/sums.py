@@ -114,7 +114,7 @@ def _over_active(node: Node, terms: list[Any], active: Any, rule: AlphaBeta | Ep
     def part(whole: Any, held: Any, weight: float = 1.0) -> Any:
         s = divided(node, where, held, whole + epsilon if epsilon > 0 else whole)
         if epsilon > 0:
-            node.book_total("stabiliser", weight * epsilon * node.replicas.total(s, where))
+            node.book_total("stabiliser", node.replicas.total(s, where), weight * epsilon)
         return s
 
     match rule:
@@ -147,7 +147,7 @@ def _alpha_beta_over_active(node: Node, full: list[Any], rule: AlphaBeta, part: 
     else:
         alpha_relevance = alpha * relevance
         lost = node.replicas.total(relevance, where) - node.replicas.total(held, where)
-        node.book_total("empty_branch", -beta * lost)
+        node.book_total("empty_branch", lost, -beta)
     s_up, s_down = part(up, alpha_relevance), part(down, beta * held, -1.0)
 
     def share(term: Any) -> Any:

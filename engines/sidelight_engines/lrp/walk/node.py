@@ -144,9 +144,9 @@ class Node:
         """
         self.book_total(column, self.replicas.total(amount, where))
 
-    def book_total(self, column: str, total: Any) -> None:
-        """Books (targets, instances) float64."""
-        self.walking.ledger.book(self.layer, column, total)
+    def book_total(self, column: str, total: Any, times: float = 1.0) -> None:
+        """Books (targets, instances) float64, a number of times."""
+        self.walking.ledger.book(self.layer, column, total, times)
 
     def apply(self, rule: Rule | str, fallback: bool = False) -> None:
         """Notes which rule this operation had."""
