@@ -75,18 +75,22 @@ def explain(spread: Spread, total: LedgerEntry, logits: Array, classes: Array) -
         np.abs(total.relevance_out - total.relevance_in), scale, out=np.zeros((n, targets)), where=scale > 0
     )
     left = np.divide(np.abs(total.residual), scale, out=np.zeros((n, targets)), where=scale > 0)
+    # As lists: a number taken out of an array by itself takes as long as what is made of it.
+    columns = (classes, logits, total.relevance_out, total.relevance_in, gap, left, spread.sparseness, spread.entropy)
+    lists = [column.ravel().tolist() for column in columns]
     return tuple(
         Explained(
-            instance=row,
-            class_index=int(classes[row, target]),
-            logit=float(logits[row, target]),
-            relevance_out=float(total.relevance_out[row, target]),
-            relevance_in=float(total.relevance_in[row, target]),
-            conservation_gap=float(gap[row, target]),
-            ledger_residual=float(left[row, target]),
-            sparseness=float(spread.sparseness[row, target]),
-            entropy=float(spread.entropy[row, target]),
+            instance=position // targets,
+            class_index=index,
+            logit=logit,
+            relevance_out=out,
+            relevance_in=arrived,
+            conservation_gap=lost,
+            ledger_residual=residual,
+            sparseness=sparseness,
+            entropy=spread_out,
         )
-        for row in range(n)
-        for target in range(targets)
+        for position, (index, logit, out, arrived, lost, residual, sparseness, spread_out) in enumerate(
+            zip(*lists, strict=True)
+        )
     )
