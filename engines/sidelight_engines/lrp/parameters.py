@@ -275,4 +275,4 @@ class Chunking:
     """
 
     rows: int = 192
-    memory_bytes: int = 2**30
+    memory_bytes: int = 2**31
