@@ -2,9 +2,9 @@
 
     python -m benchmarks.lrp --innvestigate-python P --zennit-python Q [--images digits.npz]
 
-Every contender explains the largest logit of each image by one rule at every layer with weights. The network is that of
-`lrp_network`, with biases. References run in processes of their own and time themselves, at the faster of two batch
-lengths. Sidelight keeps its ledger, which none of them has.
+Every contender explains the largest logit of each image by one rule at every layer with weights, one preset or one
+gradient method of `lrp_rules`. The network is that of `lrp_network`, with biases. References run in processes of their
+own and time themselves, at the faster of two batch lengths. Sidelight keeps its ledger, which none of them has.
 """
 
 from __future__ import annotations
@@ -21,17 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from sidelight_engines.graph.graph import ModelFormat
-from sidelight_engines.lrp import (
-    AlphaBeta,
-    Epsilon,
-    Flat,
-    Gamma,
-    LrpParameters,
-    RuleMap,
-    WSquare,
-    ZBox,
-    propagate_relevance,
-)
+from sidelight_engines.lrp import LrpParameters, propagate_relevance
 from sidelight_engines.model import Model, open_model
 
 from benchmarks.harness import (
@@ -39,6 +29,7 @@ from benchmarks.harness import (
     Contender,
     Line,
     Reference,
+    ReferenceFailed,
     Report,
     at_least,
     at_most,
@@ -47,40 +38,16 @@ from benchmarks.harness import (
     take_turns,
 )
 from benchmarks.lrp_network import load_digits, train
+from benchmarks.lrp_rules import RULES, Compared, Said, environment
 
 _HERE = Path(__file__).parent
 _RESULTS = _HERE / "results"
 _WAYS = ({"batch": 128}, {"batch": 1024})
 _GRADIENT_ROWS = 128
 
-RULES: dict[str, tuple[Any, dict[str, tuple[str, dict[str, Any]]]]] = {
-    "epsilon": (
-        Epsilon(1e-6),
-        {
-            "iNNvestigate": ("lrp.epsilon", {"epsilon": 1e-6}),
-            "zennit": ("Epsilon", {"epsilon": 1e-6}),
-            "captum": ("captum.Epsilon", {"epsilon": 1e-6}),
-        },
-    ),
-    "alpha-beta": (
-        AlphaBeta(2.0, 1.0),
-        {"iNNvestigate": ("lrp.alpha_2_beta_1", {}), "zennit": ("AlphaBeta", {"alpha": 2.0, "beta": 1.0})},
-    ),
-    "gamma": (Gamma(0.25), {"zennit": ("Gamma", {"gamma": 0.25})}),
-    "z+": (AlphaBeta(1.0, 0.0), {"iNNvestigate": ("lrp.z_plus", {}), "zennit": ("ZPlus", {})}),
-    "w-square": (WSquare(), {"iNNvestigate": ("lrp.w_square", {}), "zennit": ("WSquare", {})}),
-    "flat": (Flat(), {"iNNvestigate": ("lrp.flat", {}), "zennit": ("Flat", {})}),
-    "z-box": (ZBox(-8.0, 8.0), {"zennit": ("ZBox", {"low": -8.0, "high": 8.0})}),
-}
-"""Name -> our rule, and by library what says the same."""
 
-# Times of TensorFlow's plain input gradient of the same graph, and of the fastest reference.
-MOST_GRADIENTS = {"epsilon": 1.2, "alpha-beta": 2.2, "gamma": 2.2}
-LEAST_SPEED_UP = {"alpha-beta": 2.0, "gamma": 2.0}
-
-
-def sidelight(model: Model, images: np.ndarray[Any, Any], rule: Any) -> Contender:
-    name, parameters = model.graph.inputs[0].name, LrpParameters(RuleMap(otherwise=rule))
+def sidelight(model: Model, images: np.ndarray[Any, Any], parameters: LrpParameters) -> Contender:
+    name = model.graph.inputs[0].name
 
     def explain() -> None:
         propagate_relevance(model, {name: images}, parameters)
@@ -159,7 +126,7 @@ class Library:
         return float(answer["seconds"][-1])
 
 
-def case(folder: Path, network: str, said: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+def case(folder: Path, network: str, said: Said) -> dict[str, Any]:
     """What a library is asked: the images of the folder, by what it calls the rule."""
     name, arguments = said
     return {
@@ -173,45 +140,66 @@ def case(folder: Path, network: str, said: tuple[str, dict[str, Any]]) -> dict[s
     }
 
 
-def compare(report: Report, name: str, claim: str, seconds: Mapping[str, Sequence[float]], note: str = "") -> None:
-    """Adds the lines of a rule: beside the gradient where there is one, and beside the fastest library.
+def beside_gradient(report: Report, claim: str, compared: Compared, ours: Contender, gradient: Contender) -> None:
+    """Adds the line of a rule beside TensorFlow's plain gradient, if it is held against that.
+
+    No library has a turn between them: one that still tidies up would slow down whoever comes next.
+    """
+    if compared.most_gradients is None:
+        return
+    seconds = take_turns({"ours": ours, "gradient": gradient}, report_repetitions(report), at_least=TURN_SECONDS)
+    median = {key: statistics.median(values) for key, values in seconds.items()}
+    value = ratio(seconds, "ours", "gradient")
+    limit = at_most(value, compared.most_gradients)
+    report.add(Line(claim, median["ours"], "plain gradient", median["gradient"], value, *limit))
+
+
+def beside_libraries(
+    report: Report,
+    claim: str,
+    compared: Compared,
+    ours: Contender,
+    libraries: Mapping[str, Library],
+    notes: Sequence[str] = (),
+) -> None:
+    """Adds the line of a rule beside the fastest library that can do what it is asked; the others are notes.
 
     Args:
-        report: they are added to.
-        name: of the rule.
+        report: it is added to.
         claim: what was done.
-        seconds: of ``ours``, of ``gradient`` if it ran, and of the libraries.
-        note: what a reader of the second line must know.
+        compared: the rule.
+        ours: Sidelight.
+        libraries: by name.
+        notes: what else a reader must know.
     """
+    able, failed = _able(libraries)
+    ours()
+    seconds = take_turns({"ours": ours} | able, report_repetitions(report), warm_up=False, at_least=TURN_SECONDS)
     median = {key: statistics.median(values) for key, values in seconds.items()}
-    if "gradient" in seconds:
-        value = ratio(seconds, "ours", "gradient")
-        limit = at_most(value, MOST_GRADIENTS[name])
-        report.add(Line(claim, median["ours"], "plain gradient", median["gradient"], value, *limit))
-    libraries = [key for key in seconds if key not in ("ours", "gradient")]
-    if not libraries:
+    failed += [f"{name} gave NaN or infinity" for name, library in able.items() if not library.finite]
+    if not able:
+        note = "; ".join([*failed, *notes])
         report.add(Line(claim, median["ours"], "no library", 0.0, 0.0, "", None, note))
         return
-    best = fastest(seconds, libraries)
+    best = fastest(seconds, list(able))
     value = ratio(seconds, best, "ours")
-    limit = at_least(value, LEAST_SPEED_UP.get(name, 1.0))
-    others = [f"{library} {median[library]:.3f} s" for library in libraries if library != best]
-    note = "; ".join([*others, *([note] if note else [])])
+    limit = at_least(value, compared.least_speed_up)
+    others = [f"{library} {median[library]:.3f} s" for library in able if library != best]
+    note = "; ".join([*others, *failed, *notes])
     report.add(Line(claim, median["ours"], best, median[best], value, *limit, note))
 
 
-def measure(
-    report: Report, name: str, model: Model, folder: Path, images: np.ndarray[Any, Any], libraries: dict[str, Reference]
-) -> None:
-    rule, theirs = RULES[name]
-    contenders: dict[str, Contender] = {"ours": sidelight(model, images, rule)}
-    if name in MOST_GRADIENTS:
-        contenders["gradient"] = plain_gradient(folder / "seed", images)
-    for library, said in theirs.items():
-        python = libraries["iNNvestigate" if library == "iNNvestigate" else "torch"]
-        contenders[library] = Library(python, case(folder, "seed", said))
-    seconds = take_turns(contenders, report_repetitions(report), at_least=TURN_SECONDS)
-    compare(report, name, f"{name}, {len(images):,} images", seconds)
+def _able(libraries: Mapping[str, Library]) -> tuple[dict[str, Library], list[str]]:
+    """Those that can do what they are asked, warm, and what the others said."""
+    able, notes = {}, []
+    for name, library in libraries.items():
+        try:
+            library()
+        except ReferenceFailed as failure:
+            notes.append(f"{name} can not: {failure}")
+        else:
+            able[name] = library
+    return able, notes
 
 
 def report_repetitions(report: Report) -> int:
@@ -226,7 +214,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1024, help="images that are explained")
     parser.add_argument("--repetitions", type=int, default=5, help="turns of each contender")
     parser.add_argument("--folder", type=Path, help="where to keep the trained networks")
-    parser.add_argument("--only", choices=list(RULES), action="append", help="one rule of them; repeatable")
+    parser.add_argument(
+        "--only", choices=list(RULES), action="append", help="one of the rules, presets and methods; repeatable"
+    )
     parser.add_argument("--results", type=Path, default=_RESULTS)
     given = parser.parse_args()
     folder = given.folder or Path(tempfile.mkdtemp())
@@ -236,13 +226,22 @@ def main() -> None:
     images = np.ascontiguousarray(np.resize(x[-given.count :], (given.count, *x.shape[1:])))
     np.save(folder / "bench.npy", images)
     model = open_model(folder / "seed", ModelFormat.SAVED_MODEL)
+    gradient = plain_gradient(folder / "seed", images)
     report = Report("lrp", context={"repetitions": str(given.repetitions), "ledger": "kept by Sidelight alone"})
     with (
         Reference(given.innvestigate_python, _HERE / "reference_lrp_innvestigate.py", folder / "inn.log") as inn,
         Reference(given.zennit_python, _HERE / "reference_lrp_zennit.py", folder / "zennit.log") as torch,
     ):
+        pythons = {"iNNvestigate": inn, "torch": torch}
         for name in given.only or RULES:
-            measure(report, name, model, folder, images, {"iNNvestigate": inn, "torch": torch})
+            compared, claim = RULES[name], f"{name}, {len(images):,} images"
+            ours = sidelight(model, images, compared.ours)
+            beside_gradient(report, claim, compared, ours, gradient)
+            libraries = {
+                library: Library(pythons[environment(library)], case(folder, "seed", said))
+                for library, said in compared.libraries.items()
+            }
+            beside_libraries(report, claim, compared, ours, libraries)
     report.write(given.results)
 
 

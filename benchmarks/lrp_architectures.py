@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -32,9 +33,7 @@ from sidelight_engines.graph.graph import ModelFormat
 from sidelight_engines.lrp import (
     Classes,
     ClassPerInstance,
-    LrpParameters,
     LrpTarget,
-    RuleMap,
     propagate_relevance,
 )
 from sidelight_engines.lrp.running import passes
@@ -42,8 +41,9 @@ from sidelight_engines.lrp.running.program import LrpProgram
 from sidelight_engines.model import Model, open_model
 
 from benchmarks.architectures import Architecture, application, build
-from benchmarks.harness import Contender, Line, Reference, ReferenceFailed, Report, at_most, take_turns
-from benchmarks.lrp import MOST_GRADIENTS, RULES, Library, case, compare, plain_gradient, sidelight
+from benchmarks.harness import Line, Reference, Report, at_most
+from benchmarks.lrp import Library, beside_gradient, beside_libraries, case, plain_gradient, sidelight
+from benchmarks.lrp_rules import RULES, environment
 
 _HERE = Path(__file__).parent
 _RESULTS = _HERE / "results"
@@ -60,12 +60,11 @@ _FEWER = 4
 
 NETWORKS = ("VGG16", "ResNet50")
 CHOSEN = ("epsilon", "alpha-beta", "gamma", "z+", "w-square", "flat")
-"""A box fits the first layer alone."""
+"""What is measured unless others are asked for. A box fits the first layer alone."""
 
 _FIRST_CALLS = "ResNet50"
 _MOST_SECONDS = 15
 
-_LIBRARIES = ("iNNvestigate", "zennit", "captum")
 _WITHOUT = {
     "iNNvestigate": "iNNvestigate has no such rule",
     "zennit": "zennit has no such rule",
@@ -116,23 +115,19 @@ class Network:
 
     def speed(self, report: Report, rule: str) -> None:
         """A rule beside the gradient and the libraries."""
-        ours: dict[str, Contender] = {"ours": sidelight(self._model, self._images, RULES[rule][0])}
-        if rule in MOST_GRADIENTS:
-            ours["gradient"] = self._gradient
-        for contender in ours.values():
-            contender()
+        compared, claim = RULES[rule], f"{self._name}, {rule}, {_COUNT} images"
+        ours = sidelight(self._model, self._images, compared.ours)
+        beside_gradient(report, claim, compared, ours, self._gradient)
+        asked = compared.libraries
+        notes = [why for library, why in _WITHOUT.items() if not any(name.startswith(library) for name in asked)]
+        notes += [f"{name} was left out" for name in asked if self._pythons[environment(name)] is None]
         with ExitStack() as stack:
-            able, notes = _able(self._libraries(rule, stack))
-            seconds = take_turns(ours | able, self._repetitions, warm_up=False)
-        notes += [_WITHOUT[library] for library in _LIBRARIES if library not in RULES[rule][1]]
-        notes += [f"{name} was left out" for name in RULES[rule][1] if self._pythons[_where(name)] is None]
-        notes += [f"{name} gave NaN or infinity" for name, library in able.items() if not library.finite]
-        compare(report, rule, f"{self._name}, {rule}, {_COUNT} images", seconds, "; ".join(notes))
+            beside_libraries(report, claim, compared, ours, self._libraries(rule, stack), notes)
 
     def _libraries(self, rule: str, stack: ExitStack) -> dict[str, Library]:
         found, running = {}, {}
-        for library, said in RULES[rule][1].items():
-            where = _where(library)
+        for library, said in RULES[rule].libraries.items():
+            where = environment(library)
             python = self._pythons[where]
             if python is None:
                 continue
@@ -169,29 +164,11 @@ class Network:
     def _call(self, model: Model, rule: str, target: LrpTarget, count: int) -> tuple[float, int]:
         """The seconds and the traces of a call."""
         inputs = {model.graph.inputs[0].name: self._images[:count]}
-        parameters = LrpParameters(RuleMap(otherwise=RULES[rule][0]), target=target)
+        parameters = replace(RULES[rule].ours, target=target)
         with mock.patch.object(passes, "LrpProgram", wraps=LrpProgram) as traced:
             start = time.perf_counter()
             propagate_relevance(model, inputs, parameters)
             return time.perf_counter() - start, traced.call_count
-
-
-def _where(library: str) -> str:
-    """The environment that has a library."""
-    return "iNNvestigate" if library == "iNNvestigate" else "torch"
-
-
-def _able(libraries: dict[str, Library]) -> tuple[dict[str, Library], list[str]]:
-    """Those that can do what they are asked, warm, and what the others said."""
-    able, notes = {}, []
-    for name, library in libraries.items():
-        try:
-            library()
-        except ReferenceFailed as failure:
-            notes.append(f"{name} can not: {failure}")
-        else:
-            able[name] = library
-    return able, notes
 
 
 def main() -> None:
@@ -202,7 +179,7 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=224, help="width and height of an image")
     parser.add_argument("--repetitions", type=int, default=3, help="turns of each contender")
     parser.add_argument("--only", choices=NETWORKS, help="one network of them")
-    parser.add_argument("--rule", choices=CHOSEN, action="append", help="one rule of them; repeatable")
+    parser.add_argument("--rule", choices=list(RULES), action="append", help="one of the rules; repeatable")
     parser.add_argument("--folder", type=Path, help="where to keep the networks")
     parser.add_argument("--results", type=Path, default=_RESULTS)
     given = parser.parse_args()

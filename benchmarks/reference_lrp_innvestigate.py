@@ -4,7 +4,7 @@ Answers each line of JSON with a line of JSON. ``{"folder", "network", "images",
 "repeat"}``: the sums of relevance of the class with the largest logit and the seconds of each run, or ``failure`` if
 the library can not do it. The network is VGG16 or ResNet50, of the Keras of this environment, without softmax, with
 weights of its own drawing (the time does not depend on them) for images of ``pixels``; or what the folder holds under
-the name. ``count`` takes no more than so many images.
+the name. ``count`` takes no more than so many images. A ``rule`` among the arguments is one of its rules by name.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import innvestigate
 import numpy as np
 import tensorflow as tf
+from innvestigate.analyzer.relevance_based import relevance_rule
+from innvestigate.analyzer.relevance_based.relevance_analyzer import LRP_RULES
 
 
 def network(case: dict[str, Any]) -> Any:
@@ -59,6 +61,13 @@ def run(analyzer: Any, case: dict[str, Any]) -> dict[str, Any]:
     return {"sums": sums, "seconds": seconds}
 
 
+def _arguments(said: dict[str, Any]) -> dict[str, Any]:
+    found = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
+    if "rule" in found and found["rule"] not in LRP_RULES:
+        found["rule"] = getattr(relevance_rule, found["rule"])
+    return found
+
+
 def main() -> None:
     tf.compat.v1.disable_eager_execution()
     answers = os.fdopen(os.dup(1), "w")
@@ -72,9 +81,11 @@ def main() -> None:
             if case["network"] not in models:
                 models[case["network"]] = network(case)
             if key not in analyzers:
-                arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in case["arguments"].items()}
                 analyzers[key] = innvestigate.create_analyzer(
-                    case["analyzer"], models[case["network"]], neuron_selection_mode="max_activation", **arguments
+                    case["analyzer"],
+                    models[case["network"]],
+                    neuron_selection_mode="max_activation",
+                    **_arguments(case["arguments"]),
                 )
             answer = run(analyzers[key], case)
         except Exception as error:

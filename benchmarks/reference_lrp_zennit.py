@@ -2,9 +2,9 @@
 
 Answers each line of JSON with a line of JSON. ``{"folder", "network", "images", "rule", "arguments", "batch",
 "repeat"}``: the sums of relevance of the class with the largest logit and the seconds of each run, or ``failure`` if
-the library can not do it. The rule is one of zennit's, at every layer with weights, or ``captum.Epsilon``. The network
-is an architecture of `reference_architectures` by name, or what the folder holds under it. ``count`` takes no more
-than so many images, ``threads`` so many threads.
+the library can not do it. The rule is one of zennit's, at every layer with weights, ``composite.`` and one of its
+composites, or ``captum.Epsilon``. The network is an architecture of `reference_architectures` by name, or what the
+folder holds under it. ``count`` takes no more than so many images, ``threads`` so many threads.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from captum.attr import LRP
 from captum.attr._utils.lrp_rules import EpsilonRule
 from reference_architectures import build
-from zennit import rules
+from zennit import composites, rules
 from zennit.attribution import Gradient
 from zennit.canonizers import SequentialMergeBatchNorm
 from zennit.composites import LayerMapComposite
@@ -60,9 +60,14 @@ def attribute(model: torch.nn.Module, case: dict[str, Any], x: torch.Tensor) -> 
         with torch.no_grad():
             target = model(x).argmax(dim=1)
         return LRP(model).attribute(x, target=target).detach()
-    rule = getattr(rules, case["rule"])(**case["arguments"])
-    layers = [(Activation, Pass()), (Sum, Norm()), (AvgPool, Norm()), (BatchNorm, Pass()), (Linear, rule)]
-    composite = LayerMapComposite(layers, canonizers=[SequentialMergeBatchNorm()])
+    canonizers = [SequentialMergeBatchNorm()]
+    kind, _, name = case["rule"].rpartition(".")
+    if kind == "composite":
+        composite = getattr(composites, name)(canonizers=canonizers, **case["arguments"])
+    else:
+        rule = getattr(rules, name)(**case["arguments"])
+        layers = [(Activation, Pass()), (Sum, Norm()), (AvgPool, Norm()), (BatchNorm, Pass()), (Linear, rule)]
+        composite = LayerMapComposite(layers, canonizers=canonizers)
 
     def largest(y: torch.Tensor) -> torch.Tensor:
         return y.detach() * torch.eye(10)[y.argmax(dim=1)]
