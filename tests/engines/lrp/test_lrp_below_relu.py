@@ -40,29 +40,32 @@ IDS = [f"{name}-{i}" for i, (name, _) in enumerate(RULES)]
 HIDDEN = 5
 
 
-@pytest.fixture(scope="module", params=[6, 200], ids=["few-inputs", "many-inputs"])
+FORMS = [(inputs, rectified) for inputs in (6, 200) for rectified in (True, False)]
+
+
+@pytest.fixture(scope="module", params=FORMS, ids=[f"{n}-inputs{'-rectified' if r else ''}" for n, r in FORMS])
 def network(request, tmp_path_factory):
-    """Two dense layers with a ReLU on the input and between them."""
+    """Two dense layers with a ReLU between them, and one on the input or not."""
     import tensorflow as tf
 
     random = np.random.default_rng(11)
-    first = Layer(random.normal(size=(request.param, HIDDEN)), random.normal(size=HIDDEN))
+    inputs, rectified = request.param
+    first = Layer(random.normal(size=(inputs, HIDDEN)), random.normal(size=HIDDEN))
     # Hidden neurons of positive weights alone, and of negative ones that only the bias makes active.
     first.weights[:, 1], first.weights[:, 2] = abs(first.weights[:, 1]), -abs(first.weights[:, 2]) / 100
     first.bias[2] = 3.0
     second = Layer(random.normal(size=(HIDDEN, 3)), random.normal(size=3))
 
     def compute(a):
-        hidden = tf.nn.relu(tf.nn.bias_add(tf.nn.relu(a) @ first.weights, first.bias))
+        hidden = tf.nn.relu(tf.nn.bias_add((tf.nn.relu(a) if rectified else a) @ first.weights, first.bias))
         return tf.nn.bias_add(hidden @ second.weights, second.bias)
 
-    model = saved_model(compute, [(request.param,)], tmp_path_factory.mktemp("models") / "m")
-    return model, first, second
+    model = saved_model(compute, [(inputs,)], tmp_path_factory.mktemp("models") / "m")
+    return model, first, second, rectified
 
 
-def slow(name, rule, first, second, x, start):
-    """The relevance of one input, and the books of both layers added up."""
-    given = np.maximum(x, 0)
+def slow(name, rule, first, second, given, start):
+    """The relevance of what the first layer reads, and the books of both layers added up."""
     hidden = np.maximum(given @ first.weights + first.bias, 0)
     of_hidden, above = propagate(name, asdict(rule), second, hidden, start, False)
     found, below = propagate(name, asdict(rule), first, given, of_hidden, False)
@@ -72,7 +75,7 @@ def slow(name, rule, first, second, x, start):
 @pytest.mark.parametrize("targets", [1, 2])
 @pytest.mark.parametrize(("name", "rule"), RULES, ids=IDS)
 def test_two_layers_hand_relevance_down_by_the_formula(network, name, rule, targets):
-    model, first, second = network
+    model, first, second, rectified = network
     random = np.random.default_rng(12)
     x = random.normal(size=(4, len(first.weights)))
     start = random.normal(size=(4, targets, 3))
@@ -81,7 +84,8 @@ def test_two_layers_hand_relevance_down_by_the_formula(network, name, rule, targ
     total = result.ledger[-1]
     for row in range(4):
         for target in range(targets):
-            found, books = slow(name, rule, first, second, x[row], start[row, target])
+            given = np.maximum(x[row], 0) if rectified else x[row]
+            found, books = slow(name, rule, first, second, given, start[row, target])
             np.testing.assert_allclose(result.inputs[0].values[row, target], found, rtol=1e-8, atol=1e-10)
             np.testing.assert_allclose(total.bias[row, target], books["bias"], rtol=1e-8, atol=1e-10)
             np.testing.assert_allclose(total.stabiliser[row, target], books["stabiliser"], rtol=1e-8, atol=1e-10)

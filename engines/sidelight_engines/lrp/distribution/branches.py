@@ -39,9 +39,10 @@ def by_sign_of_contribution(node: Node, step: LinearStep, rule: AlphaBeta, relev
 
     where = step.y_where
     renormalise = node.options.empty_branch is EmptyBranchPolicy.RENORMALISE
-    if step.nonnegative and not renormalise:
-        return _over_nonnegative(node, step, rule, relevance)
     contributions = Contributions(step)
+    nonnegative = step if step.nonnegative else step.of_halves() if contributions.exact else None
+    if nonnegative is not None and not renormalise:
+        return _over_nonnegative(node, nonnegative, rule, relevance)
     positive_sum, negative_sum = contributions.sums(rule.beta != 0 or renormalise)
     up, down = (None, None) if rule.ignore_bias else _bias_parts(step.bias)
     positive = _Branch(positive_sum, up)

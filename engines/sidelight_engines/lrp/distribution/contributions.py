@@ -10,6 +10,9 @@ and L(x+, |W-|) + L(|x-|, W+). Where many numbers are summed, P and N are of one
 save up to five of eight products. Where few are summed, one may be far smaller than the other and the difference holds
 little but rounding, by which relevance is then multiplied; there all products are made, which cost little.
 
+Inputs of both signs are then taken as twice as many that are not negative (`LinearStep.of_halves`), if the operation
+allows it: four products of twice the length in place of eight.
+
 Below a ReLU, where z is known to be positive, `branches` takes P_j = N_j + z_j, which is no difference.
 """
 

@@ -12,9 +12,10 @@ from sidelight_engines.lrp.walk.node import Node
 
 def by_gamma(node: Node, step: LinearStep, rule: Gamma, relevance: Any) -> Any:
     """Gamma for inputs and sums of any sign."""
-    active = step.active_for(rule.ignore_bias)
-    if active is not None and step.nonnegative:
-        return _by_favoured_weights(node, step, rule, relevance)
+    if step.active_for(rule.ignore_bias) is not None:
+        nonnegative = step if step.nonnegative else step.of_halves()
+        if nonnegative is not None:
+            return _by_favoured_weights(node, nonnegative, rule, relevance)
     return _by_magnitudes(node, step, rule, relevance)
 
 

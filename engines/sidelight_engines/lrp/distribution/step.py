@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +32,7 @@ class LinearStep:
         vanishing: whether relevance is known to be 0 wherever y is.
         x_where: the place of the instances in x.
         y_where: the place of the instances in y.
+        halves: whether it is stated for x+, and behind it |x-| along the last axis, in place of x.
     """
 
     map: LinearMap
@@ -45,13 +46,17 @@ class LinearStep:
     vanishing: bool
     x_where: BatchAxis
     y_where: BatchAxis
+    halves: bool = False
 
     # Made when a rule asks for them: what a walk reads of the forward pass is kept in memory until it has.
 
     @cached_property
     def x(self) -> Any:
-        """The tensor that it reads, in the type that relevance is computed in."""
-        return late(wide(self.map.x), self.relevance)
+        """The tensor that it reads, in the type that relevance is computed in; or its halves."""
+        import tensorflow as tf
+
+        whole = late(wide(self.map.x), self.relevance)
+        return tf.concat([tf.nn.relu(whole), tf.nn.relu(-whole)], -1) if self.halves else whole
 
     @cached_property
     def z(self) -> Any:
@@ -73,6 +78,16 @@ class LinearStep:
         """max(y, 0), if relevance is known to be 0 wherever that is 0; else None."""
         return None if self.active_tensor is None else late(wide(self.active_tensor), self.relevance)
 
+    def of_halves(self) -> LinearStep | None:
+        """The same stated for inputs that are not negative: x w = x+ w + |x-| (-w), where one of the two is 0.
+
+        None if the operation can not have more inputs than it has.
+        """
+        axis = self.map.input_axis
+        if axis is None or self.x_where.axis == self.map.x.shape.rank - 1:
+            return None
+        return replace(self, weights=self.weights.halves(axis), nonnegative=True, halves=True)
+
     def back(self, s: Any, weights: Any) -> Any:
         """L' s."""
         return self.map.transposed_sum([(1.0, s, weights)])
@@ -82,12 +97,13 @@ class LinearStep:
         import tensorflow as tf
 
         z = self.map.forward(self.x, weights)
-        if bias is None:
-            return z if more == 0 else z + more
-        if _per_channel(self, z, bias):
+        if bias is None and more == 0:
+            return z
+        added = tf.fill([z.shape[-1] or 1], tf.constant(more, z.dtype)) if bias is None else bias + more
+        if _per_channel(self, z, added):
             # TensorFlow makes one kernel of a product and this operation.
-            return tf.nn.bias_add(z, tf.reshape(bias + more, [-1]))
-        return z + (bias + more)
+            return tf.nn.bias_add(z, tf.reshape(added, [-1]))
+        return z + added
 
     def back_sum(self, terms: Sequence[tuple[float, Any, Any]]) -> Any:
         """The sum of factor L' s over (factor, s, weights)."""
@@ -99,8 +115,11 @@ class LinearStep:
 
 
 def by_input(node: Node, step: LinearStep, x: Any, share: Any) -> Any:
-    """X L' s, given L' s."""
-    return node.meet(lambda c, v: c * v, step.x_where, [share], [x])
+    """X L' s, given L' s; of halves, the sum."""
+    import tensorflow as tf
+
+    made = node.meet(lambda c, v: c * v, step.x_where, [share], [x])
+    return tf.add_n(tf.split(made, 2, -1)) if step.halves else made
 
 
 def divided(node: Node, where: BatchAxis, relevance: Any, divisor: Any) -> Any:

@@ -15,7 +15,7 @@ from sidelight_engines.runtime.runtime import Array
 
 # From which on going back by phases was measured to be faster than the transpose.
 _LARGE_WINDOW = 16
-_FEW_CHANNELS = 4
+_FEW_CHANNELS = 6
 
 
 class Convolution(LinearMap):
@@ -33,6 +33,11 @@ class Convolution(LinearMap):
         self._dilations = list(op.get_attr("dilations"))
         inner = op.inputs[1].shape[-2]
         self._groups = (op.inputs[0].shape[-1] or inner) // inner
+
+    @property
+    def input_axis(self) -> int | None:
+        """See LinearMap."""
+        return -2 if self._groups == 1 else None
 
     def forward(self, x: Any, weights: Any) -> Any:
         """See LinearMap."""
@@ -60,15 +65,15 @@ class Convolution(LinearMap):
                 input_sizes=self._input_sizes(s, self._groups), out_backprop=s, **made
             )
         if self._groups == 1:
-            return self._back_by_phases(s, weights) if self._leaps() else self._back(s, weights, self.x.shape[-1])
+            return self._back_by_phases(s, weights) if self._leaps(weights) else self._back(s, weights)
         parts = zip(tf.split(s, self._groups, -1), tf.split(weights, self._groups, -1), strict=True)
-        return tf.concat([self._back(part, kernel, kernel.shape[-2]) for part, kernel in parts], -1)
+        return tf.concat([self._back(part, kernel) for part, kernel in parts], -1)
 
     def transposed_sum(self, terms: Sequence[tuple[float, Any, Any]]) -> Any:
         """See LinearMap."""
         step = self._strides[1]
         if self._planar and self._groups == 1 and step == self._strides[2]:
-            *window, inner, outer = self.op.inputs[1].shape.as_list()
+            *window, inner, outer = terms[0][2].shape.as_list()
             taps = math.prod(window)
             if taps == 1 and step > 1:
                 return self._back_between_gaps(terms)
@@ -76,10 +81,10 @@ class Convolution(LinearMap):
                 return self._back_by_taps(terms)
         return super().transposed_sum(terms)
 
-    def _back(self, s: Any, kernel: Any, channels: int) -> Any:
+    def _back(self, s: Any, kernel: Any) -> Any:
         import tensorflow as tf
 
-        shape = self._input_sizes(s, channels)
+        shape = self._input_sizes(s, kernel.shape[-2])
         if self._planar:
             flat = [side for pad in self._pads or [] for side in pad]
             return tf.raw_ops.Conv2DBackpropInput(
@@ -125,7 +130,7 @@ class Convolution(LinearMap):
         """
         import tensorflow as tf
 
-        *_, inner, outer = self.op.inputs[1].shape.as_list()
+        *_, inner, outer = terms[0][2].shape.as_list()
         whole = None
         for factor, s, weights in terms:
             product = tf.matmul(tf.reshape(s, [-1, outer]), tf.reshape(weights, [inner, outer]), transpose_b=True)
@@ -169,9 +174,9 @@ class Convolution(LinearMap):
             explicit_paddings=[side for pad in self._pads or [] for side in pad],
         )
 
-    def _leaps(self) -> bool:
+    def _leaps(self, weights: Any) -> bool:
         """Whether a large window goes in steps over few channels of known positions, as in many first layers."""
-        *window, inner, _ = self.op.inputs[1].shape.as_list()
+        *window, inner, _ = weights.shape.as_list()
         step = self._strides[1]
         known = None not in self.x.shape.as_list()[1:] and None not in self.u.shape.as_list()[1:]
         plain = self._planar and step == self._strides[2] and set(self._dilations) == {1}

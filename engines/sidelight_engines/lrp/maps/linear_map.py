@@ -69,6 +69,11 @@ class LinearMap(ABC):
         channels = [self.u.shape[axis] for axis in self.channel_axes]
         return None if None in lengths or None in channels else math.prod(lengths) // max(1, math.prod(channels))
 
+    @property
+    def input_axis(self) -> int | None:
+        """The axis of W that the last axis of x is summed with, where both may as well be longer; None if not."""
+        return None
+
     @abstractmethod
     def forward(self, x: Any, weights: Any) -> Any:
         """L(x, weights), for an x of any batch length."""

@@ -26,6 +26,13 @@ class MatMul(LinearMap):
         place = rank - 1 if self.position == 0 else rank - 2
         return (place,) if weight_rank == 2 else ()
 
+    @property
+    def input_axis(self) -> int | None:
+        """See LinearMap."""
+        if self.position == 1 or self._turned[0]:
+            return None
+        return -1 if self._turned[1] else -2
+
     def forward(self, x: Any, weights: Any) -> Any:
         """See LinearMap."""
         import tensorflow as tf

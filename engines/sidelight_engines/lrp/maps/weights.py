@@ -66,6 +66,14 @@ class Weights:
         """W + gamma W+."""
         return self._form(f"favoured {gamma!r}", lambda w: w + gamma * ((abs(w) + w) / 2))
 
+    def halves(self, axis: int) -> Weights:
+        """W, and behind it -W along an axis."""
+        import tensorflow as tf
+
+        if self.constant:
+            return Weights(np.concatenate([self._value, -self._value], axis), self._dtype)
+        return Weights(tf.concat([self._value, -self._value], axis), self._dtype)
+
     def _form(self, name: str, make: Callable[[Any], Any]) -> Any:
         import tensorflow as tf
 
