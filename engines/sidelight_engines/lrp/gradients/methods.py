@@ -12,13 +12,12 @@ The class that is explained is that of the instance at every point.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from sidelight_engines.control import Control
-from sidelight_engines.errors import InvalidField, MemoryLimitExceeded, NonFiniteOutput, NonFiniteRelevance
+from sidelight_engines.errors import InvalidField, NonFiniteOutput, NonFiniteRelevance
 from sidelight_engines.linearity.result import Notice
 from sidelight_engines.lrp.gradients.program import GradientProgram, GradientRecipe
 from sidelight_engines.lrp.parameters import Chunking, GradientKind, GradientMethod, TargetValue
@@ -27,12 +26,16 @@ from sidelight_engines.lrp.request.resolved import Request
 from sidelight_engines.lrp.request.start import StartKind
 from sidelight_engines.lrp.request.validation import fitting_instance
 from sidelight_engines.lrp.result import LedgerEntry, LrpResult, Relevance
+from sidelight_engines.lrp.running.cut import cut
 from sidelight_engines.model import Model
 from sidelight_engines.runtime.runtime import Array
+from sidelight_engines.runtime.side_by_side import side_by_side
 
 _RECTIFIED = (GradientKind.GUIDED_BACKPROP, GradientKind.DECONVNET)
 _AVERAGED = (GradientKind.INTEGRATED_GRADIENTS, GradientKind.SMOOTH_GRAD)
 _TARGETS_AT_ONCE = 8
+
+_Differentiated = tuple[dict[str, Array], dict[str, Array], Array, Array, Array]
 
 
 def attribute_by_gradients(model: Model, request: Request, control: Control, chunking: Chunking) -> LrpResult:
@@ -150,36 +153,49 @@ class _Attribution:
                 feed[name][position] = array + spread * draws.standard_normal(array.shape)
 
     def _passes(
-        self, kind: StartKind, starts: Array | None, samples: int, make: object
+        self, kind: StartKind, starts: Array | None, samples: int, make: Callable[[Array, Array], dict[str, Array]]
     ) -> tuple[dict[str, Array], dict[str, Array], Array, Array, Array]:
-        """Means over points: gradients by input and by layer tensor, (n, targets, ...); logits, classes and f."""
-        if not callable(make):
-            raise TypeError("make gives the inputs of points")
+        """Means over points: gradients by input and by layer tensor, (n, targets, ...); logits, classes and f.
+
+        Args:
+            kind: how the explained logits are chosen.
+            starts: what `GradientProgram` starts with, for all rows.
+            samples: points per instance.
+            make: the inputs of points, given their rows and their numbers.
+        """
         request, program = self._request, self._program(kind)
-        n, targets = request.rows, request.targets
-        size = self._size(program)
+        n, targets, fixed = request.rows, request.targets, request.prepared.fixed_batch
+        at_once = self._model.gradient_passes_at_once()
+        size, lanes = cut(n * samples, program.row_bytes, fixed, self._chunking, at_once)
         sums: tuple[dict[str, Array], dict[str, Array]] = ({}, {})
         logits, value = np.full((n, targets), np.nan), np.zeros((n, targets))
         classes = np.full((n, targets), -1, np.int64)
-        for first in range(0, n * samples, size):
-            count = min(size, n * samples - first)
-            at = np.minimum(np.arange(first, first + (request.prepared.fixed_batch or count)), first + count - 1)
+        parts = [
+            (first, min(size, n * samples - first), target)
+            for first in range(0, n * samples, size)
+            for target in range(0, targets, self._at_once)
+        ]
+
+        def started(first: int, count: int, target: int) -> Callable[[], _Differentiated]:
+            self._control.checkpoint()
+            at = np.minimum(np.arange(first, first + (fixed or count)), first + count - 1)
+            self.forward_rows += len(at)
             rows, points = at // samples, at % samples
-            feed = make(rows, points)
-            for target in range(0, targets, self._at_once):
-                self._control.checkpoint()
-                chosen = np.arange(target, target + self._at_once) % targets
-                made = program(feed, None if starts is None else starts[chosen][:, rows])
-                self.forward_rows += len(at)
-                width = min(self._at_once, targets - target)
-                columns, kept = slice(target, target + width), rows[:count]
-                for whole, parts in zip(sums, made[:2], strict=True):
-                    self._add(whole, parts, kept, columns, samples)
-                logits[kept, columns] = made[2][:width, :count].T
-                classes[kept, columns] = made[3][:width, :count].T
-                np.add.at(value[:, columns], kept, made[4][:width, :count].T / samples)
-                self._check(made[2][:width, :count], made[0], kept, count)
-            if samples == self._samples:
+            chosen = np.arange(target, target + self._at_once) % targets
+            given = None if starts is None else starts[chosen][:, rows]
+            return lambda: program(make(rows, points), given)
+
+        todo = (started(*part) for part in parts)
+        for (first, count, target), made in zip(parts, side_by_side(todo, lanes), strict=True):
+            width = min(self._at_once, targets - target)
+            columns, kept = slice(target, target + width), np.arange(first, first + count) // samples
+            for whole, values in zip(sums, made[:2], strict=True):
+                self._add(whole, values, kept, columns, samples)
+            logits[kept, columns] = made[2][:width, :count].T
+            classes[kept, columns] = made[3][:width, :count].T
+            np.add.at(value[:, columns], kept, made[4][:width, :count].T / samples)
+            self._check(made[2][:width, :count], made[0], kept, count)
+            if samples == self._samples and target + width == targets:
                 self._control.progress((first + count) // samples, n)
         return (*sums, logits, classes, value)
 
@@ -196,14 +212,6 @@ class _Attribution:
             if samples > 1:
                 sums = np.add.reduceat(sums, starts, axis=1, dtype=np.float64) / samples
             whole[name][rows[starts], columns] += np.swapaxes(sums, 0, 1).astype(values.dtype)
-
-    def _size(self, program: GradientProgram) -> int:
-        fixed = self._request.prepared.fixed_batch
-        needed = program.row_bytes * (fixed or 1)
-        if needed > self._chunking.memory_bytes:
-            remedy = "explain fewer classes at a time, or let the server grant more memory"
-            raise MemoryLimitExceeded(needed, self._chunking.memory_bytes, remedy)
-        return fixed or max(1, min(self._chunking.rows, self._chunking.memory_bytes // program.row_bytes))
 
     def _check(self, logits: Array, gradients: Mapping[str, Array], rows: Array, count: int) -> None:
         prepared = self._request.prepared
@@ -230,11 +238,10 @@ class _Attribution:
         none = np.zeros((n, targets))
         total = LedgerEntry("", value, arrived, none, none, none, none)
         spread = spread_of([np.swapaxes(part.values, 0, 1) for part in relevance])
-        explained = explain(spread.turned(), total, logits, classes)
         return LrpResult(
             inputs=relevance,
             layers=tuple(Relevance(name, layers[t]) for name, t in request.tensors.items() if t in layers),
-            explained=tuple(replace(each, ledger_residual=0.0) for each in explained),
+            explained=explain(spread.turned(), total, logits, classes, with_ledger=False),
             ledger=(),
             applied_rules=(),
             head_cut_at=request.prepared.head_cut_at,

@@ -188,7 +188,7 @@ def _register(name: str, kind: GradientKind) -> None:
         positive = tf.nn.relu(gradient)
         if kind is GradientKind.DECONVNET:
             return positive
-        return tf.where(op.inputs[0] > 0, positive, tf.zeros_like(positive))
+        return tf.raw_ops.ReluGrad(gradients=positive, features=op.inputs[0])
 
     tf.RegisterGradient(name)(backward)
     _REGISTERED.add(name)

@@ -56,7 +56,9 @@ def spread_of(inputs: Sequence[Array]) -> Spread:
     return found
 
 
-def explain(spread: Spread, total: LedgerEntry, logits: Array, classes: Array) -> tuple[Explained, ...]:
+def explain(
+    spread: Spread, total: LedgerEntry, logits: Array, classes: Array, with_ledger: bool = True
+) -> tuple[Explained, ...]:
     """Sums up.
 
     Args:
@@ -64,6 +66,7 @@ def explain(spread: Spread, total: LedgerEntry, logits: Array, classes: Array) -
         total: the ledger's total.
         logits: (n, targets).
         classes: (n, targets).
+        with_ledger: whether a ledger was kept; without it, it has no residual.
 
     Returns:
         One per instance and target, instance outermost.
@@ -74,7 +77,9 @@ def explain(spread: Spread, total: LedgerEntry, logits: Array, classes: Array) -
     gap = np.divide(
         np.abs(total.relevance_out - total.relevance_in), scale, out=np.zeros((n, targets)), where=scale > 0
     )
-    left = np.divide(np.abs(total.residual), scale, out=np.zeros((n, targets)), where=scale > 0)
+    left = np.zeros((n, targets))
+    if with_ledger:
+        np.divide(np.abs(total.residual), scale, out=left, where=scale > 0)
     # As lists: a number taken out of an array by itself takes as long as what is made of it.
     columns = (classes, logits, total.relevance_out, total.relevance_in, gap, left, spread.sparseness, spread.entropy)
     lists = [column.ravel().tolist() for column in columns]

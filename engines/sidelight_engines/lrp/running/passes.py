@@ -7,13 +7,14 @@ from collections.abc import Callable, Hashable
 import numpy as np
 
 from sidelight_engines.control import Control
-from sidelight_engines.errors import MemoryLimitExceeded, NonFiniteOutput, NonFiniteRelevance
+from sidelight_engines.errors import NonFiniteOutput, NonFiniteRelevance
 from sidelight_engines.linearity.result import Notice
 from sidelight_engines.lrp.parameters import Chunking, GradientMethod
 from sidelight_engines.lrp.quality.explained import Spread, explain, spread_of
 from sidelight_engines.lrp.request.resolved import Request
 from sidelight_engines.lrp.request.start import StartKind
 from sidelight_engines.lrp.result import LedgerEntry, LrpResult, Relevance
+from sidelight_engines.lrp.running.cut import cut
 from sidelight_engines.lrp.running.program import LrpProgram, Passed, Recipe
 from sidelight_engines.lrp.walk.ledger import COLUMNS
 from sidelight_engines.model import Model
@@ -22,9 +23,6 @@ from sidelight_engines.runtime.side_by_side import side_by_side
 
 # More targets at once make wider tensors without sharing more.
 _TARGETS_AT_ONCE = 8
-
-# Of instances so large that a pass of this many does not fit, one pass fills all processors, the longer the better.
-_FEW_ROWS = 32
 
 
 class RelevancePasses:
@@ -46,7 +44,8 @@ class RelevancePasses:
         self._control = control
         self._at_once = min(request.targets, _TARGETS_AT_ONCE)
         self._program = self._traced(model)
-        self._rows, self._lanes = self._cut(chunking, model.gradient_passes_at_once())
+        fixed, at_once = request.prepared.fixed_batch, model.gradient_passes_at_once()
+        self._rows, self._lanes = cut(request.rows, self._program.row_bytes, fixed, chunking, at_once)
         self._layer_of = {tensor: name for name, tensor in request.tensors.items()}
 
     def run(self) -> LrpResult:
@@ -112,26 +111,6 @@ class RelevancePasses:
         prepared = request.prepared
         key = ("lrp", prepared.output.name, prepared.lengths, recipe)
         return model.derived(key, lambda: LrpProgram(prepared, recipe, request.box))
-
-    def _cut(self, chunking: Chunking, at_once: int) -> tuple[int, int]:
-        """How many instances a pass takes, and how many passes run at a time."""
-        fixed, row_bytes = self._request.prepared.fixed_batch, self._program.row_bytes
-        needed = row_bytes * (fixed or 1)
-        if needed > chunking.memory_bytes:
-            remedy = "explain fewer classes at a time, or let the server grant more memory"
-            raise MemoryLimitExceeded(needed, chunking.memory_bytes, remedy)
-        lanes = min(at_once, chunking.memory_bytes // needed)
-        if fixed:
-            return fixed, lanes
-        if chunking.memory_bytes // (lanes * row_bytes) < min(_FEW_ROWS, chunking.rows):
-            lanes = 1
-        most = min(chunking.rows, chunking.memory_bytes // (lanes * row_bytes))
-        rows = self._request.rows
-        if rows <= most:
-            return rows, lanes
-        # All lanes get passes of the same length, so that none waits for the last of another.
-        rounds = -(-rows // (most * lanes))
-        return -(-rows // (rounds * lanes)), lanes
 
     def _feed(self, first: int, count: int, target: int) -> tuple[dict[str, Array], Array | None]:
         request = self._request
