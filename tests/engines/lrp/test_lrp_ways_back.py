@@ -11,6 +11,7 @@ from sidelight_engines.lrp import (
     Epsilon,
     Gamma,
     GivenRelevance,
+    GradientMethod,
     LrpParameters,
     LrpTarget,
     RuleMap,
@@ -91,3 +92,17 @@ def test_below_a_relu_each_position_gets_its_relevance_by_the_formula(tmp_path, 
             expected, _ = propagate(name, asdict(rule), layer, x[row].ravel(), of_hidden.ravel(), False)
             np.testing.assert_allclose(result.inputs[0].values[row, 0].ravel(), expected, rtol=1e-9, atol=1e-11)
         assert np.abs(result.ledger[-1].residual).max() < 1e-11
+
+
+@pytest.mark.parametrize(("window", "step", "padding", "shape", "made"), FORMS.values(), ids=FORMS)
+def test_gradients_go_back_the_same_way_and_are_the_transposes(tmp_path, window, step, padding, shape, made):
+    import tensorflow as tf
+
+    random = np.random.default_rng(19)
+    kernel, _, layer, output = drawn(random, window, step, padding, shape, made)
+    model = saved_model(lambda a: tf.nn.conv2d(a, kernel, step, padding), [shape], tmp_path / "m")
+    x, start = random.normal(size=(2, *shape)), random.normal(size=(2, *output))
+    parameters = LrpParameters(GradientMethod(), target=LrpTarget(GivenRelevance(start)))
+    found = propagate_relevance(model, {"a": x}, parameters).inputs[0].values[:, 0]
+    for row in range(2):
+        np.testing.assert_allclose(found[row].ravel(), layer.weights @ start[row].ravel(), rtol=1e-9, atol=1e-11)

@@ -1,18 +1,20 @@
 """The traced function of gradient methods: TensorFlow's own gradient of what is explained.
 
 f is the sum of the logits, each times what it counts: 1 for the class; for a margin, also -1 for the largest other.
-Guided backpropagation and deconvnet change the backward rule of ReLUs.
+Guided backpropagation and deconvnet change the backward rule of ReLUs. Convolutions go back as relevance does, in the
+way that was measured to be the fastest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sidelight_engines.errors import InvalidField
+from sidelight_engines.lrp.maps.convolutions import Convolution
 from sidelight_engines.lrp.parameters import GradientKind, TargetValue
 from sidelight_engines.lrp.request.start import StartKind, start_weights
 from sidelight_engines.lrp.structure.prepared import PreparedGraph
@@ -110,7 +112,7 @@ class GradientProgram:
         inputs = dict(zip(self._names, values, strict=False))
         known = {node.name for node in prepared.frozen.graph_def.node}
         names = [name for name in recipe.layers if name.partition(":")[0] in known]
-        graph_def = None if recipe.rectifier is None else _overridden(prepared.frozen.graph_def, recipe.rectifier)
+        graph_def = _overridden(prepared.frozen.graph_def, recipe.rectifier)
         (target, *tapped), _ = prepared.imported(inputs, [prepared.target, *names], graph_def)
         rows = tf.shape(next(iter(inputs.values())))[0]
         start = start_weights(
@@ -166,29 +168,50 @@ def _row_bytes(graph: Any, targets: int) -> int:
     return max(1, bytes_per_row)
 
 
-def _overridden(graph_def: Any, kind: GradientKind) -> Any:
-    """A copy of a graph whose ReLUs have another backward rule."""
-    name = f"Sidelight{''.join(part.capitalize() for part in kind.value.split('_'))}"
-    _register(name, kind)
+def _overridden(graph_def: Any, kind: GradientKind | None) -> Any:
+    """A copy of a graph whose convolutions, and ReLUs if a kind is given, have backward rules of ours."""
+    rules = {"Conv2D": "SidelightConvolution"}
+    _register("SidelightConvolution", _back_through_convolution)
+    if kind is not None:
+        name = f"Sidelight{''.join(part.capitalize() for part in kind.value.split('_'))}"
+        _register(name, _back_through_deconvnet if kind is GradientKind.DECONVNET else _back_through_guided)
+        rules |= dict.fromkeys(_RECTIFIERS, name)
     changed = type(graph_def)()
     changed.CopyFrom(graph_def)
     for node in changed.node:
-        if node.op in _RECTIFIERS:
-            node.attr["_gradient_op_type"].s = name.encode()
+        # To ask a map of a message for a key is to make it.
+        if node.op in rules and not ("data_format" in node.attr and node.attr["data_format"].s == b"NCHW"):
+            node.attr["_gradient_op_type"].s = rules[node.op].encode()
     return changed
 
 
-def _register(name: str, kind: GradientKind) -> None:
+def _register(name: str, backward: Callable[[Any, Any], Any]) -> None:
     import tensorflow as tf
 
-    if name in _REGISTERED:
-        return
+    if name not in _REGISTERED:
+        tf.RegisterGradient(name)(backward)
+        _REGISTERED.add(name)
 
-    def backward(op: Any, gradient: Any) -> Any:
-        positive = tf.nn.relu(gradient)
-        if kind is GradientKind.DECONVNET:
-            return positive
-        return tf.raw_ops.ReluGrad(gradients=positive, features=op.inputs[0])
 
-    tf.RegisterGradient(name)(backward)
-    _REGISTERED.add(name)
+def _back_through_deconvnet(op: Any, gradient: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.nn.relu(gradient)
+
+
+def _back_through_guided(op: Any, gradient: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.raw_ops.ReluGrad(gradients=tf.nn.relu(gradient), features=op.inputs[0])
+
+
+def _back_through_convolution(op: Any, gradient: Any) -> tuple[Any, Any]:
+    import tensorflow as tf
+
+    x, kernel = op.inputs
+    same = {name: op.get_attr(name) for name in ("strides", "padding", "explicit_paddings", "dilations")}
+    by_kernel = tf.raw_ops.Conv2DBackpropFilter(input=x, filter_sizes=tf.shape(kernel), out_backprop=gradient, **same)
+    if kernel.shape.is_fully_defined():
+        return Convolution(op).transposed_sum([(1.0, gradient, kernel)]), by_kernel
+    by_input = tf.raw_ops.Conv2DBackpropInput(input_sizes=tf.shape(x), filter=kernel, out_backprop=gradient, **same)
+    return by_input, by_kernel
